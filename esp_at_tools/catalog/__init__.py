@@ -1,0 +1,1 @@
+"""What exists: chips, their GPIOs, country codes; read from ``module_config/``."""

@@ -1,0 +1,113 @@
+"""What every command shares: options, output, JSON, tables."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from esp_at_tools.numbers import parse_number
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass
+class Output:
+    """How this run talks: filled by the global options, read by the commands."""
+
+    verbose: int = 0
+    quiet: bool = False
+    json: bool = False
+
+    def note(self, text: str) -> None:
+        """Say something on stderr that is not the result; ``--quiet`` silences it."""
+        if not self.quiet:
+            click.echo(text, err=True)
+
+    def warn(self, text: str) -> None:
+        """Say on stderr that something is questionable."""
+        click.echo(f"warning: {text}", err=True)
+
+    def result(self, text: str) -> None:
+        """Print the result for people on stdout; ``--quiet`` and ``--json`` silence it."""
+        if not self.quiet and not self.json:
+            click.echo(text)
+
+    def document(self, value: Any) -> None:
+        """Print the one JSON document of ``--json`` on stdout."""
+        click.echo(json.dumps(value, indent=2))
+
+    def console(self, stream: IO[str] | None = None, *, width: int | None = None) -> Console:
+        """Return a rich console for a stream; no colour without a terminal or with ``NO_COLOR``."""
+        from rich.console import Console
+
+        stream = stream or sys.stdout
+        return Console(file=stream, width=width, highlight=False, soft_wrap=False, emoji=False, markup=False)
+
+
+def current_output() -> Output:
+    """Return the output settings of the running command."""
+    return click.get_current_context().find_root().ensure_object(Output)
+
+
+def _set_verbose(_ctx: click.Context, _param: click.Parameter, value: int) -> None:
+    current_output().verbose += value
+
+
+def _set_quiet(_ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    current_output().quiet |= value
+
+
+def _set_json(_ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    current_output().json |= value
+
+
+def talk_options(command: F) -> F:
+    """Add ``-v/--verbose`` and ``-q/--quiet``; every command takes them, and the program itself does."""
+    for decorate in (
+        click.option("-q", "--quiet", is_flag=True, expose_value=False, callback=_set_quiet,
+                     help="Print errors and warnings only."),
+        click.option("-v", "--verbose", count=True, expose_value=False, callback=_set_verbose,
+                     help="Say more; on an unexpected error, show where it happened."),
+    ):  # fmt: skip
+        command = decorate(command)
+    return command
+
+
+def json_option(command: F) -> F:
+    """Add ``--json``: exactly one JSON document on stdout, everything else on stderr."""
+    return click.option(
+        "--json", is_flag=True, expose_value=False, callback=_set_json, is_eager=True,
+        help="Print one JSON document on stdout.",
+    )(command)  # fmt: skip
+
+
+class NumberType(click.ParamType):
+    """A number as 4096, 0x1000, 4K or 4M."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the integer, or fail with a usage error."""
+        if isinstance(value, int):
+            return value
+        return parse_number(str(value), param.opts[0] if param else "number")
+
+
+NUMBER = NumberType()
+PATH = click.Path(path_type=Path)
+"""A path; the command itself opens it, so that there is one wording for a missing file."""
+
+
+def is_terminal(stream: IO[str]) -> bool:
+    """Tell whether a stream is a terminal that a person watches."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"

@@ -1,0 +1,146 @@
+"""The program: finds the command, and turns every error into one message and an exit status."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import importlib
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import click
+
+from esp_at_tools import __version__
+from esp_at_tools.cli.common import Output, talk_options
+from esp_at_tools.errors import CheckFailedError, DeviceError, EspAtError, ExternalToolError
+
+COMMANDS = {
+    "inspect": "Show what a firmware is: flash map, application, settings, certificates, checks.",
+    "modify-bin": "Change settings, certificates, keys and GATT rows in a released firmware.",
+    "diff": "Say what differs between two firmwares in meaning.",
+    "nvs": "Generate, dump and check NVS partitions.",
+    "partition": "Convert and check partition tables.",
+}
+"""Command → its line in ``--help``; the module ``cli/<command>.py`` is loaded when it is called."""
+
+EXIT_STATUS = {CheckFailedError: 1, EspAtError: 2, DeviceError: 3, ExternalToolError: 4}
+"""Error class → exit status; the nearest base class counts."""
+
+INTERRUPTED = 130
+"""128 + SIGINT, as shells have it."""
+
+
+class LazyGroup(click.Group):
+    """A group that loads a command's module when that command is called, not before."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands in the order of the table."""
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command; at.py's spelling with underscores is accepted."""
+        del ctx
+        name = cmd_name.replace("_", "-")
+        if name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"esp_at_tools.cli.{name.replace('-', '_')}")
+        command: click.Command = module.command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, with the nearest command named when there is none of that name."""
+        name = args[0]
+        if not name.startswith("-") and self.get_command(ctx, name) is None:
+            near = difflib.get_close_matches(name.replace("_", "-"), COMMANDS, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"the commands are: {', '.join(COMMANDS)}"
+            raise click.UsageError(f"there is no command {name!r}; {hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without loading any of them."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+def with_hyphens(name: str) -> str:
+    """Return an option's or command's name as this program spells it (``tx_pin`` → ``tx-pin``)."""
+    return name.replace("_", "-")
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "token_normalize_func": with_hyphens},
+    epilog="Exit status: 0 done, 1 a check found a problem, 2 wrong usage or input, "
+    "3 serial port or device, 4 an external tool failed.",
+)
+@click.version_option(__version__, prog_name="esp-at-tool")
+@talk_options
+def program() -> None:
+    """Inspect, patch and build ESP-AT firmware."""
+
+
+def _exit_status(error: EspAtError) -> int:
+    return next(EXIT_STATUS[cls] for cls in type(error).__mro__ if cls in EXIT_STATUS)
+
+
+def _usage_message(error: click.ClickException) -> tuple[str, str]:
+    message = error.format_message()
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        return message, f"see '{error.ctx.command_path} --help'"
+    return message, ""
+
+
+def _report(output: Output, message: str, hint: str, *, details: dict[str, Any] | None = None) -> None:
+    """Print an error: text on stderr and, with ``--json``, the one document on stdout."""
+    text = f"error: {message}" + (f"\n  {hint}" if hint else "")
+    click.echo(text.encode("utf-8", "backslashreplace").decode("utf-8"), err=True)
+    if output.json:
+        click.echo(json.dumps({"error": {"message": message, "hint": hint, **(details or {})}}, indent=2))
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run the program with these arguments and return its exit status; never raises for a user's error."""
+    output = Output(json="--json" in argv)
+    try:
+        program.main(args=list(argv), prog_name="esp-at-tool", standalone_mode=False, obj=output)
+        sys.stdout.flush()
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        return INTERRUPTED
+    except click.ClickException as error:
+        _report(output, *_usage_message(error))
+        return EXIT_STATUS[EspAtError]
+    except EspAtError as error:
+        _report(output, error.message, error.hint)
+        return _exit_status(error)
+    except BrokenPipeError:
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_STATUS[CheckFailedError]
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _report(output, f"{where}{error.strerror or error}", "")
+        return EXIT_STATUS[EspAtError]
+    except Exception as error:
+        if output.verbose:
+            import traceback
+
+            traceback.print_exc()
+        what = f"{type(error).__name__}: {error}"
+        _report(output, f"internal error: {what}", "this is a bug; run again with -v and report what it prints")
+        return EXIT_STATUS[EspAtError]
+    return 0
+
+
+def main() -> NoReturn:
+    """Entry point of ``esp-at-tool`` and of ``python -m esp_at_tools``."""
+    sys.exit(run(sys.argv[1:]))

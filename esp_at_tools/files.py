@@ -1,0 +1,156 @@
+"""Reading inputs and writing outputs: whole files or none, never anything between."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from esp_at_tools.errors import InputError
+
+MAX_INPUT_SIZE = 64 << 20
+"""Largest file that is read into memory, in bytes: no ESP module has a flash that is larger."""
+
+_SECRET_MODE = 0o600
+_PUBLIC_MODE = 0o666
+
+
+def read_file(path: Path, what: str = "file", limit: int = MAX_INPUT_SIZE) -> bytes:
+    """Return the contents of a regular file of at most ``limit`` bytes.
+
+    Raises:
+        InputError: it does not exist, is a folder, cannot be read, or is larger.
+    """
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(limit + 1)
+    except OSError as error:
+        raise unreadable(path, error, what) from error
+    if len(data) > limit:
+        raise InputError(f"{path}: larger than {limit} bytes", f"give a {what} of at most that size")
+    return data
+
+
+def unreadable(path: Path, error: OSError, what: str = "file") -> InputError:
+    """Return the error that says why ``path`` cannot be read."""
+    if error.errno == errno.ENOENT:
+        return InputError(f"{path}: no such file", f"give the path of an existing {what}")
+    if error.errno == errno.EISDIR:
+        return InputError(f"{path}: is a folder", f"give the path of a {what}")
+    reason = error.strerror or str(error)
+    return InputError(f"{path}: cannot be read: {reason}", f"give a {what} that can be read")
+
+
+def check_output(path: Path) -> Path:
+    """Return the real path that an output will replace, after checking that a file can stand there.
+
+    A symbolic link is followed, so that the link stays and its target is replaced.
+
+    Raises:
+        InputError: the parent folder is missing, or a folder, pipe, socket or device stands there.
+    """
+    try:
+        target = Path(os.path.realpath(path))
+        if not target.parent.is_dir():
+            raise InputError(f"{path}: its folder does not exist", f"create {path.parent} first")
+        try:
+            mode = target.stat().st_mode
+        except FileNotFoundError:
+            return target
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be written: {error}", "give another output path") from error
+    if stat.S_ISDIR(mode):
+        raise InputError(f"{path}: is an existing folder", "give the path of a file")
+    if not stat.S_ISREG(mode):
+        raise InputError(f"{path}: is a pipe, socket or device", "give the path of a regular file")
+    return target
+
+
+@contextlib.contextmanager
+def _deleted_on_error(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        raise
+
+
+def stage_file(target: Path, chunks: Iterable[bytes | memoryview], *, private: bool) -> Path:
+    """Write ``chunks`` to a temporary file beside ``target``, flushed to disk; return its path.
+
+    A file that replaces another keeps that one's permissions. A new one gets 0600 when it is
+    ``private`` (it holds private keys), else what the umask leaves of 0666.
+
+    Raises:
+        InputError: it cannot be written (no permission, disk full, …); nothing is left behind.
+    """
+    staged = target.parent / f".{target.name[:100]}.{secrets.token_hex(6)}.tmp"
+    try:
+        descriptor = os.open(
+            staged,
+            os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0),
+            _SECRET_MODE if private or target.exists() else _PUBLIC_MODE,
+        )
+        with _deleted_on_error(staged):
+            with os.fdopen(descriptor, "wb") as stream:
+                for chunk in chunks:
+                    stream.write(chunk)
+                stream.flush()
+                os.fsync(stream.fileno())
+            if target.exists():
+                staged.chmod(stat.S_IMODE(target.stat().st_mode))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"{target}: cannot be written: {reason}", "nothing was changed") from error
+    return staged
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's entries to disk, where the system can do that."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system without folder sync
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def write_file(path: Path, chunks: bytes | Iterable[bytes | memoryview], *, private: bool = False) -> None:
+    """Write a file whole: to a temporary one in the same folder, flushed to disk, then renamed.
+
+    Args:
+        path: where it shall stand; its folder must exist.
+        chunks: the contents.
+        private: it holds private keys, so a new file gets mode 0600.
+
+    Raises:
+        InputError: see :func:`check_output` and :func:`stage_file`; what stood there is unchanged.
+    """
+    target = check_output(path)
+    staged = stage_file(target, [chunks] if isinstance(chunks, bytes) else chunks, private=private)
+    replace_files([(staged, target)])
+
+
+def replace_files(pairs: Iterable[tuple[Path, Path]]) -> None:
+    """Rename staged files over their targets, in the order given, and flush the folders."""
+    pairs = list(pairs)
+    try:
+        for staged, target in pairs:
+            staged.replace(target)
+    except OSError as error:
+        raise InputError(f"{target}: cannot be replaced: {error.strerror or error}") from error
+    finally:
+        for staged, _ in pairs:
+            with contextlib.suppress(OSError):
+                staged.unlink()
+    for folder in {target.parent for _, target in pairs}:
+        sync_folder(folder)

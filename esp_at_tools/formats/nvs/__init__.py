@@ -1,0 +1,4 @@
+"""NVS, the key-value storage that ESP-AT keeps its settings, certificates and GATT rows in."""
+
+from esp_at_tools.formats.nvs.model import NvsEntry as NvsEntry
+from esp_at_tools.formats.nvs.model import NvsProblem as NvsProblem

@@ -1,0 +1,70 @@
+"""What every test may use: the shared test data, and the program run in this process or in its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SHARED = Path(os.environ.get("ESP_AT_TEST_DATA", REPOSITORY.parent / "shared"))
+"""Real firmware and the official tree's data; it does not belong to the project."""
+
+
+def shared_or_skip() -> Path:
+    """Return the folder of the shared data, or skip the test where it is absent."""
+    if not (SHARED / "firmware").is_dir():
+        pytest.skip(f"needs the real firmware in {SHARED}; set ESP_AT_TEST_DATA to its folder")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of the shared data."""
+    return shared_or_skip()
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run of the program left."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
+    """Run the program in this process: ``cli("inspect", path, "--json")``."""
+    from esp_at_tools.cli.main import run
+
+    def call(*args: object) -> Result:
+        capsys.readouterr()
+        status = run([str(arg) for arg in args])
+        captured = capsys.readouterr()
+        return Result(status, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
+def process() -> Callable[..., Result]:
+    """Run the program in a process of its own."""
+
+    def call(*args: object, **options: object) -> Result:
+        done = subprocess.run(
+            [sys.executable, "-m", "esp_at_tools", *map(str, args)],
+            capture_output=True,
+            text=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            **options,
+        )
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    return call

@@ -7,16 +7,19 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import IO
 
 from esp_at_tools.errors import InputError
 
 MAX_INPUT_SIZE = 64 << 20
 """Largest file that is read into memory, in bytes: no ESP module has a flash that is larger."""
 
-_SECRET_MODE = 0o600
-_PUBLIC_MODE = 0o666
+SECRET_MODE = 0o600
+"""Permissions of a new file that holds private keys."""
+PUBLIC_MODE = 0o666
+"""Permissions of any other new file, less the umask."""
 
 
 def read_file(path: Path, what: str = "file", limit: int = MAX_INPUT_SIZE) -> bytes:
@@ -33,6 +36,19 @@ def read_file(path: Path, what: str = "file", limit: int = MAX_INPUT_SIZE) -> by
     if len(data) > limit:
         raise InputError(f"{path}: larger than {limit} bytes", f"give a {what} of at most that size")
     return data
+
+
+def read_head(path: Path, size: int, what: str = "file") -> bytes:
+    """Return the first ``size`` bytes of a file.
+
+    Raises:
+        InputError: see :func:`read_file`.
+    """
+    try:
+        with path.open("rb") as stream:
+            return stream.read(size)
+    except OSError as error:
+        raise unreadable(path, error, what) from error
 
 
 def unreadable(path: Path, error: OSError, what: str = "file") -> InputError:
@@ -80,8 +96,8 @@ def _deleted_on_error(path: Path) -> Iterator[None]:
         raise
 
 
-def stage_file(target: Path, chunks: Iterable[bytes | memoryview], *, private: bool) -> Path:
-    """Write ``chunks`` to a temporary file beside ``target``, flushed to disk; return its path.
+def stage(target: Path, write: Callable[[IO[bytes]], None], *, private: bool) -> Path:
+    """Let ``write`` fill a temporary file beside ``target``, flush it to disk and return its path.
 
     A file that replaces another keeps that one's permissions. A new one gets 0600 when it is
     ``private`` (it holds private keys), else what the umask leaves of 0666.
@@ -93,13 +109,12 @@ def stage_file(target: Path, chunks: Iterable[bytes | memoryview], *, private: b
     try:
         descriptor = os.open(
             staged,
-            os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0),
-            _SECRET_MODE if private or target.exists() else _PUBLIC_MODE,
+            os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0),
+            SECRET_MODE if private or target.exists() else PUBLIC_MODE,
         )
         with _deleted_on_error(staged):
-            with os.fdopen(descriptor, "wb") as stream:
-                for chunk in chunks:
-                    stream.write(chunk)
+            with os.fdopen(descriptor, "w+b") as stream:
+                write(stream)
                 stream.flush()
                 os.fsync(stream.fileno())
             if target.exists():
@@ -108,6 +123,11 @@ def stage_file(target: Path, chunks: Iterable[bytes | memoryview], *, private: b
         reason = error.strerror or str(error)
         raise InputError(f"{target}: cannot be written: {reason}", "nothing was changed") from error
     return staged
+
+
+def stage_file(target: Path, chunks: Iterable[bytes | memoryview], *, private: bool) -> Path:
+    """Write ``chunks`` to a temporary file beside ``target``; see :func:`stage`."""
+    return stage(target, lambda stream: stream.writelines(chunks), private=private)
 
 
 def sync_folder(folder: Path) -> None:

@@ -19,6 +19,8 @@ SHARED = Path(os.environ.get("ESP_AT_TEST_DATA", REPOSITORY.parent / "shared"))
 def shared_or_skip() -> Path:
     """Return the folder of the shared data, or skip the test where it is absent."""
     if not (SHARED / "firmware").is_dir():
+        if os.environ.get("ESP_AT_REQUIRE_TEST_DATA"):
+            pytest.fail(f"there is no real firmware in {SHARED}, and ESP_AT_REQUIRE_TEST_DATA is set")
         pytest.skip(f"needs the real firmware in {SHARED}; set ESP_AT_TEST_DATA to its folder")
     return SHARED
 
@@ -53,17 +55,14 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
 
 
 @pytest.fixture
-def process() -> Callable[..., Result]:
-    """Run the program in a process of its own."""
+def process(tmp_path: Path) -> Callable[..., Result]:
+    """Run the program in a process of its own; not in the checkout, so that the installed package runs."""
 
     def call(*args: object, **options: object) -> Result:
         done = subprocess.run(
             [sys.executable, "-m", "esp_at_tools", *map(str, args)],
-            capture_output=True,
-            text=True,
             check=False,
-            stdin=subprocess.DEVNULL,
-            **options,
+            **{"capture_output": True, "text": True, "stdin": subprocess.DEVNULL, "cwd": tmp_path, **options},
         )
         return Result(done.returncode, done.stdout, done.stderr)
 

@@ -136,7 +136,9 @@ def run(argv: Sequence[str]) -> int:
 
             traceback.print_exc()
         what = f"{type(error).__name__}: {error}"
-        _report(output, f"internal error: {what}", "this is a bug; run again with -v and report what it prints")
+        _report(
+            output, f"internal error: {what}", "this is a bug; run again with -v and report what it prints"
+        )
         return EXIT_STATUS[EspAtError]
     return 0
 

@@ -12,6 +12,7 @@ from esp_at_tools.errors import InputError
 
 IMAGE_MAGIC = 0xE9
 APP_DESC_MAGIC = struct.pack("<I", 0xABCD5432)
+TABLE_MAGIC = b"\xaa\x50"
 BOOTLOADER_LIMIT = 0x8000
 """A bootloader ends before the partition table."""
 MIN_IMAGE_SIZE = 0x9000
@@ -65,7 +66,7 @@ _KINDS = (
           "is an ELF file, the application with its debug symbols", _GIVE_IMAGE),
     _Kind(_is_app, "is an application alone (esp-at.bin); it holds no settings", _GIVE_IMAGE),
     _Kind(_is_bootloader, "is a bootloader alone; it holds no settings", _GIVE_IMAGE),
-    _Kind(lambda data: data[:2] == b"\xaa\x50",
+    _Kind(lambda data: data[:2] == TABLE_MAGIC,
           "is a partition table alone; it holds no settings",
           "see it with 'esp-at-tool partition show', or " + _GIVE_IMAGE),
     _Kind(lambda data: data[:2] == b"\xf1\xf1",

@@ -66,6 +66,8 @@ class PendingOutput(Protocol):
     """An output that is complete on disk but does not stand in its place yet."""
 
     staged: Path
+    overrides: Mapping[str, Path]
+    """Files that are not in ``staged`` yet but beside their targets, by name."""
 
     def commit(self) -> None:
         """Put it in its place, in one step."""
@@ -75,12 +77,18 @@ class PendingOutput(Protocol):
 
 
 class StagedFile:
-    """One file, written beside its target."""
+    """One file, complete on disk beside its target.
 
-    def __init__(self, target: Path, chunks: Iterable[bytes | memoryview], *, private: bool) -> None:
-        """Write it; see :func:`esp_at_tools.files.stage_file`."""
-        self.target = files.check_output(target)
-        self.staged = files.stage_file(self.target, chunks, private=private)
+    Args:
+        target: the path that it will take.
+        staged: where it is now.
+    """
+
+    def __init__(self, target: Path, staged: Path) -> None:
+        """Hold the two paths."""
+        self.target = target
+        self.staged = staged
+        self.overrides: Mapping[str, Path] = {}
 
     def commit(self) -> None:
         """Rename it over its target."""
@@ -128,7 +136,10 @@ class FileSource:
 
     def output(self, path: Path, patches: Iterable[Patch], *, private: bool) -> StagedFile:
         """Write the patched file beside ``path``."""
-        return StagedFile(path, patched_chunks(self.data, patches), private=private)
+        target = files.check_output(path)
+        return StagedFile(
+            target, files.stage_file(target, patched_chunks(self.data, patches), private=private)
+        )
 
 
 def patched_chunks(data: bytes, patches: Iterable[Patch]) -> list[bytes | memoryview]:
@@ -154,8 +165,3 @@ def patched_chunks(data: bytes, patches: Iterable[Patch]) -> list[bytes | memory
         position = patch.offset + len(contents)
     chunks.append(view[position:])
     return chunks
-
-
-def by_name(patches: Iterable[Patch]) -> Mapping[str, Patch]:
-    """Return patches by the name of their partition."""
-    return {patch.name: patch for patch in patches}

@@ -57,25 +57,65 @@ SETTINGS = {
     for setting in (
         Setting("version", "i8", "version", "", "", "version of the parameters"),
         Setting("module_name", "string", "module_name", "--module-name", "-mn", "name of the module"),
-        Setting("max_tx_power", "i8", "max_tx_power", "--tx-power", "-tp",
-                "maximum Wi-Fi transmit power, 40 to 84, in units of 0.25 dBm"),
+        Setting(
+            "max_tx_power",
+            "i8",
+            "max_tx_power",
+            "--tx-power",
+            "-tp",
+            "maximum Wi-Fi transmit power, 40 to 84, in units of 0.25 dBm",
+        ),
         Setting("country_code", "string", "country_code", "--country-code", "-cc", "Wi-Fi country code"),
-        Setting("start_channel", "u8", "start_channel", "--start-channel", "-sc", "first Wi-Fi channel, 1 to 14"),
-        Setting("channel_num", "u8", "channel_num", "--channel-number", "-cn", "number of Wi-Fi channels, 1 to 14"),
+        Setting(
+            "start_channel", "u8", "start_channel", "--start-channel", "-sc", "first Wi-Fi channel, 1 to 14"
+        ),
+        Setting(
+            "channel_num", "u8", "channel_num", "--channel-number", "-cn", "number of Wi-Fi channels, 1 to 14"
+        ),
         Setting("uart_port", "i8", "uart_port", "--uart-num", "-un", "number of the AT command UART"),
-        Setting("uart_baudrate", "i32", "uart_baudrate", "--baud", "-b", "baud rate of the AT UART, 80 to 5000000"),
+        Setting(
+            "uart_baudrate", "i32", "uart_baudrate", "--baud", "-b", "baud rate of the AT UART, 80 to 5000000"
+        ),
         Setting("uart_tx_pin", "i32", "uart_tx_pin", "--tx-pin", "-tx", "GPIO of the AT UART's TX"),
         Setting("uart_rx_pin", "i32", "uart_rx_pin", "--rx-pin", "-rx", "GPIO of the AT UART's RX"),
-        Setting("uart_cts_pin", "i32", "uart_cts_pin", "--cts-pin", "-cts", "GPIO of the AT UART's CTS, -1 for none"),
-        Setting("uart_rts_pin", "i32", "uart_rts_pin", "--rts-pin", "-rts", "GPIO of the AT UART's RTS, -1 for none"),
+        Setting(
+            "uart_cts_pin",
+            "i32",
+            "uart_cts_pin",
+            "--cts-pin",
+            "-cts",
+            "GPIO of the AT UART's CTS, -1 for none",
+        ),
+        Setting(
+            "uart_rts_pin",
+            "i32",
+            "uart_rts_pin",
+            "--rts-pin",
+            "-rts",
+            "GPIO of the AT UART's RTS, -1 for none",
+        ),
         Setting("sys_store", "u8", "", "", "", "default of AT+SYSSTORE, 0 or 1"),
-        Setting("platform", "", "platform", "--platform", "-pf", "name of the chip series; legacy layout only"),
-        Setting("tx_control_pin", "", "tx_control_pin", "--tx-control-pin", "-txctrl",
-                "TX control GPIO of an ESP8266 with swapped UART; legacy layout only"),
-        Setting("rx_control_pin", "", "rx_control_pin", "--rx-control-pin", "-rxctrl",
-                "RX control GPIO of an ESP8266 with swapped UART; legacy layout only"),
+        Setting(
+            "platform", "", "platform", "--platform", "-pf", "name of the chip series; legacy layout only"
+        ),
+        Setting(
+            "tx_control_pin",
+            "",
+            "tx_control_pin",
+            "--tx-control-pin",
+            "-txctrl",
+            "TX control GPIO of an ESP8266 with swapped UART; legacy layout only",
+        ),
+        Setting(
+            "rx_control_pin",
+            "",
+            "rx_control_pin",
+            "--rx-control-pin",
+            "-rxctrl",
+            "RX control GPIO of an ESP8266 with swapped UART; legacy layout only",
+        ),
     )
-}  # fmt: skip
+}
 """Every setting by name, in the official order."""
 
 PIN_SETTINGS = ("uart_tx_pin", "uart_rx_pin", "uart_cts_pin", "uart_rts_pin")

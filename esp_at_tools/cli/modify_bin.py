@@ -1,0 +1,309 @@
+"""``modify-bin``: change settings, certificates, keys and GATT rows in a released firmware."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from esp_at_tools import files
+from esp_at_tools.cli.common import NUMBER, PATH, Output, current_output, json_option, talk_options
+from esp_at_tools.cli.flash_hint import flash_lines
+from esp_at_tools.errors import InputError
+from esp_at_tools.firmware.firmware import Change, Firmware, PkiDigest
+from esp_at_tools.firmware.modify import Outcome, Request, modify, read_pki_file
+from esp_at_tools.firmware.source import Patch, PendingOutput, StagedFile
+from esp_at_tools.numbers import format_size
+from esp_at_tools.settings.modern import PARTITION as MFG_NVS
+from esp_at_tools.settings.names import PKI_ITEMS, SETTINGS, check_name
+from esp_at_tools.settings.rules import parse_value
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+AT_PY_GATT_ROWS = 31
+"""at.py has options for cfg0 to cfg30; ``--set cfgN=…`` takes any row."""
+DEFAULT_OUTPUT = "target.bin"
+
+
+def _value_options(command: F) -> F:
+    """Add an option for every setting, PKI item and GATT row that at.py has one for."""
+    rows = [(f"--gatts-cfg{n}", f"-cfg{n}", f"cfg{n}", n > 0) for n in range(AT_PY_GATT_ROWS)]
+    for option, short, name, hidden in reversed(rows):
+        text = "Row N of the GATT table; the same for N = 1 to 30, and with --set for any row."
+        command = _option(option, short, name, "ROW", text, hidden=hidden)(command)
+    for item in reversed(PKI_ITEMS.values()):
+        if item.option:
+            text = f"PEM or DER file of the {item.kind.replace('_', ' ')} {item.name}."
+            command = _option(item.option, item.short, item.name, "FILE", text)(command)
+    for setting in reversed(SETTINGS.values()):
+        if setting.option:
+            text = setting.help[0].upper() + setting.help[1:] + "."
+            command = _option(setting.option, setting.short, setting.name, "VALUE", text)(command)
+    return command
+
+
+def _option(option: str, short: str, name: str, metavar: str, text: str, *, hidden: bool = False) -> Callable[[F], F]:
+    return click.option(option, short, name, metavar=metavar, multiple=True, help=text, hidden=hidden)
+
+
+@click.command("modify-bin", short_help="Change settings, certificates, keys and GATT rows.")
+@click.option("--input", "-in", "input_path", type=PATH, required=True, metavar="INPUT",
+              help="Full flash image, mfg_nvs.bin, factory_param.bin, release folder or .zip.")
+@click.option("--output", "-o", type=PATH, metavar="OUT",
+              help=f"Where to write the changed firmware.  [default: {DEFAULT_OUTPUT}]")
+@click.option("--in-place", is_flag=True, help="Replace INPUT itself.")
+@click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE",
+              help="Change any setting or GATT row, or NAME=@FILE any certificate or key.")
+@click.option("--unset", "removals", multiple=True, metavar="NAME", help="Remove a setting, certificate, key or row.")
+@click.option("--profile", type=PATH, metavar="FILE", help="YAML file with the same changes; options go before it.")
+@click.option("--dry-run", is_flag=True, help="Say what would change; write nothing.")
+@click.option("--force", is_flag=True, help="Allow what is risky; what is impossible stays an error.")
+@click.option("--mfg-nvs-output", type=PATH, metavar="FILE", help="Write the changed mfg_nvs partition alone, too.")
+@click.option("--partitions-output", type=PATH, metavar="DIR", help="Write every changed partition alone, too.")
+@click.option("--chip", default="", metavar="CHIP", help="The chip, for a partition alone: esp32c3, esp8266, …")
+@click.option("--module", default="", metavar="NAME", help="The module, for a partition alone: ESP32C3/MINI-1")
+@click.option("--partition-table-offset", type=NUMBER, metavar="N", help="Where the table is.  [default: 0x8000]")
+@click.option("--parameter-offset", "-os", type=NUMBER, metavar="N",
+              help="Where the parameters are, if the tables do not tell.")
+@_value_options
+@json_option
+@talk_options
+def command(
+    input_path: Path,
+    output: Path | None,
+    in_place: bool,
+    assignments: tuple[str, ...],
+    removals: tuple[str, ...],
+    profile: Path | None,
+    dry_run: bool,
+    force: bool,
+    mfg_nvs_output: Path | None,
+    partitions_output: Path | None,
+    chip: str,
+    module: str,
+    partition_table_offset: int | None,
+    parameter_offset: int | None,
+    **values: tuple[str, ...],
+) -> None:
+    """Change settings, certificates, keys and GATT rows in a released firmware.
+
+    What was not asked for keeps its value, and everything outside the partitions that had to
+    change stays byte-identical. The result is read back before it takes its place.
+    """
+    talk = current_output()
+    request = _request(values, assignments, removals, profile)
+    target = _target(input_path, output, in_place=in_place)
+    firmware = Firmware.open(
+        input_path,
+        chip=chip_name(chip, module),
+        partition_table_offset=partition_table_offset,
+        parameter_offset=parameter_offset,
+    )
+    outcome = modify(firmware, request, force=force)
+    for finding in outcome.warnings:
+        talk.warn(finding)
+    patches = firmware.patches()
+    if not dry_run:
+        _write(firmware, target, patches, mfg_nvs_output, partitions_output)
+    if talk.json:
+        talk.document(_document(firmware, outcome, patches, input_path, None if dry_run else target))
+    else:
+        _print_report(talk, firmware, outcome, patches, None if dry_run else target)
+
+
+def chip_name(chip: str, module: str) -> str:
+    """Return the official name of the chip that ``--chip`` or ``--module`` names, ``""`` for neither."""
+    from esp_at_tools.catalog.chips import chip as chip_called
+    from esp_at_tools.catalog.chips import chip_of_platform
+
+    by_chip = chip_called(chip).name if chip else ""
+    platform, slash, name = module.partition("/")
+    if module and not (slash and platform and name):
+        raise InputError(f"--module {module}: is not PLATFORM/MODULE", "write it as ESP32C3/MINI-1")
+    by_module = chip_of_platform(platform).name if module else ""
+    if by_chip and by_module and by_chip != by_module:
+        raise InputError(f"--chip {chip} and --module {module} name different chips", "give one of them")
+    return by_chip or by_module
+
+
+def _target(input_path: Path, output: Path | None, *, in_place: bool) -> Path:
+    """Return the path to write to."""
+    if in_place:
+        if output is not None:
+            raise InputError("--in-place and --output exclude each other", "give one of them")
+        return input_path
+    target = output or Path(DEFAULT_OUTPUT)
+    if target.exists() and input_path.exists() and target.samefile(input_path):
+        raise InputError(f"--output {target}: is the input itself", "use --in-place to replace it")
+    return target
+
+
+# --- what was asked for --------------------------------------------------------------------------
+
+
+def _request(
+    values: Mapping[str, tuple[str, ...]],
+    assignments: Iterable[str],
+    removals: Iterable[str],
+    profile: Path | None,
+) -> Request:
+    """Gather the changes from the options and the profile; an option goes before the profile."""
+    asked = _Asked()
+    for name, texts in values.items():
+        for text in texts:
+            asked.take(name, text, option_of(name), is_path=name in PKI_ITEMS)
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals:
+            raise InputError(f"--set {assignment}: has no value", "write --set NAME=VALUE")
+        asked.take_assignment(check_name(name), text)
+    request = asked.request
+    for name in dict.fromkeys(removals):
+        if name in asked.sources:
+            raise InputError(f"--unset {name} and {asked.sources[name]} contradict each other", "give one of them")
+        request.unset.append(check_name(name))
+    if profile is not None:
+        request.add_profile(profile)
+    if request.is_empty:
+        raise InputError("nothing to change was asked for", "name a change, e.g. --baud 921600 or --profile FILE")
+    return request
+
+
+def option_of(name: str) -> str:
+    """Return the option that sets a name."""
+    if name in SETTINGS:
+        return SETTINGS[name].option
+    return PKI_ITEMS[name].option if name in PKI_ITEMS else f"--gatts-{name}"
+
+
+class _Asked:
+    """Collects values by name, and refuses two different ones for the same name."""
+
+    def __init__(self) -> None:
+        self.request = Request()
+        self.sources: dict[str, str] = {}
+        self._texts: dict[str, str] = {}
+
+    def take_assignment(self, name: str, text: str) -> None:
+        source = f"--set {name}"
+        if name in PKI_ITEMS and not text.startswith("@"):
+            raise InputError(f"{source}: {name} is a certificate or key, not a text", f"write --set {name}=@FILE")
+        self.take(name, text.removeprefix("@") if name in PKI_ITEMS else text, source, is_path=name in PKI_ITEMS)
+
+    def take(self, name: str, text: str, source: str, *, is_path: bool) -> None:
+        before = self._texts.setdefault(name, text)
+        if before != text:
+            raise InputError(
+                f"{source}: {name} was already given by {self.sources[name]} with another value", "give it once"
+            )
+        self.sources.setdefault(name, source)
+        if is_path:
+            self.request.pki[name] = read_pki_file(Path(text))
+        elif name in SETTINGS:
+            self.request.settings[name] = parse_value(name, text, source)
+        else:
+            self.request.gatts[name] = text
+        self.request.sources[name] = source
+
+
+# --- writing -------------------------------------------------------------------------------------
+
+
+def _write(
+    firmware: Firmware,
+    target: Path,
+    patches: list[Patch],
+    mfg_nvs_output: Path | None,
+    partitions_output: Path | None,
+) -> None:
+    """Write all outputs: each is complete on disk before the first takes its place."""
+    private = firmware.holds_private_keys
+    extra: list[tuple[Path, bytes]] = []
+    if mfg_nvs_output is not None:
+        contents = firmware.layout.contents()
+        if MFG_NVS not in contents:
+            raise InputError(
+                "--mfg-nvs-output: this firmware has the legacy layout, without mfg_nvs",
+                "use --partitions-output DIR",
+            )
+        extra.append((mfg_nvs_output, contents[MFG_NVS]))
+    if partitions_output is not None:
+        if not partitions_output.is_dir():
+            files.check_new_folder(partitions_output)
+        extra.extend((partitions_output / f"{patch.name}.bin", patch.padded) for patch in patches)
+    _check_distinct([target, *(path for path, _ in extra)])
+    pending: list[PendingOutput] = [firmware.stage(target)]
+    made = partitions_output is not None and not partitions_output.exists()
+    try:
+        if made and partitions_output is not None:
+            partitions_output.mkdir(mode=0o700 if private else 0o777)
+        for path, data in extra:
+            place = files.check_output(path)
+            pending.append(StagedFile(place, files.stage_file(place, [data], private=private)))
+    except BaseException:
+        for output in pending:
+            output.discard()
+        if made and partitions_output is not None and partitions_output.is_dir():
+            partitions_output.rmdir()
+        raise
+    for output in pending:
+        output.commit()
+
+
+def _check_distinct(paths: list[Path]) -> None:
+    resolved = [path.resolve() for path in paths]
+    for path, place in zip(paths, resolved, strict=True):
+        if resolved.count(place) > 1:
+            raise InputError(f"{path}: two outputs have this path", "give each output a path of its own")
+
+
+# --- reporting -----------------------------------------------------------------------------------
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "absent"
+    if isinstance(value, PkiDigest):
+        return f"{value.size} bytes, SHA-256 {value.sha256[:12]}…"
+    return repr(value) if value == "" else str(value)
+
+
+def _print_report(
+    talk: Output, firmware: Firmware, outcome: Outcome, patches: list[Patch], target: Path | None
+) -> None:
+    width = max(len(name) for name in [*outcome.unchanged, *(change.name for change in outcome.changes)])
+    for change in outcome.changes:
+        talk.result(f"  {change.name:{width}}  {_shown(change.old)} → {_shown(change.new)}")
+    for name in outcome.unchanged:
+        talk.result(f"  {name:{width}}  unchanged, it was so already")
+    if target is None:
+        names = ", ".join(f"{patch.name} ({format_size(patch.size)})" for patch in patches) or "nothing"
+        talk.result(f"Dry run: nothing was written; this would change {names}.")
+        return
+    talk.result(f"Written and read back: {target}")
+    for line in flash_lines(firmware, target, patches):
+        talk.result(line)
+
+
+def _change(change: Change) -> dict[str, Any]:
+    return asdict(change)
+
+
+def _document(
+    firmware: Firmware, outcome: Outcome, patches: list[Patch], input_path: Path, target: Path | None
+) -> dict[str, Any]:
+    return {
+        "schema": 1,
+        "input": str(input_path),
+        "output": None if target is None else str(target),
+        "dry_run": target is None,
+        "chip": firmware.chip_name,
+        "layout": firmware.layout.name,
+        "changes": [_change(change) for change in outcome.changes],
+        "unchanged": outcome.unchanged,
+        "warnings": outcome.warnings,
+        "partitions": [{"name": patch.name, "offset": patch.offset, "size": patch.size} for patch in patches],
+    }

@@ -1,0 +1,108 @@
+"""What differs between two firmwares in meaning, whatever their form and layout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from esp_at_tools.firmware.firmware import Firmware, PkiDigest, read_image
+
+Area = Literal["firmware", "apps", "partitions", "settings", "pki", "gatts"]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing that is not the same.
+
+    Attributes:
+        area: where it belongs.
+        name: the setting, PKI item, GATT row or partition.
+        a: the value in the first firmware, None where it is absent.
+        b: the value in the second.
+    """
+
+    area: Area
+    name: str
+    a: object
+    b: object
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The result of comparing two firmwares.
+
+    Attributes:
+        differences: what is not the same, area by area.
+        not_compared: areas that one of the two does not tell, e.g. a partition alone has no tables.
+    """
+
+    differences: list[Difference]
+    not_compared: list[Area]
+
+
+def compare(a: Firmware, b: Firmware) -> Comparison:
+    """Compare two firmwares: chip and layout, applications, partitions, settings, PKI items, GATT rows."""
+    differences: list[Difference] = []
+    skipped: list[Area] = []
+    for area, describe in _AREAS.items():
+        if area in ("apps", "partitions") and (a.map is None or b.map is None):
+            skipped.append(area)
+            continue
+        first, second = describe(a), describe(b)
+        names = [*first, *(name for name in second if name not in first)]
+        differences.extend(
+            Difference(area, name, first.get(name), second.get(name))
+            for name in names
+            if first.get(name) != second.get(name)
+        )
+    return Comparison(differences, skipped)
+
+
+def _firmware(firmware: Firmware) -> Mapping[str, object]:
+    facts: dict[str, object] = {"layout": firmware.layout.name}
+    if firmware.chip_name:
+        facts["chip"] = firmware.chip_name
+    return facts
+
+
+def _apps(firmware: Firmware) -> Mapping[str, object]:
+    apps: dict[str, object] = {}
+    for partition in firmware.map.primary.apps if firmware.map else ():
+        image = read_image(firmware.source, partition.offset, partition.size)
+        if image is not None:
+            data = firmware.source.read(partition.offset, image.length)
+            desc = image.app_desc
+            apps[partition.name] = {
+                "project_name": desc.project_name if desc else "",
+                "version": desc.version if desc else "",
+                "sha256": PkiDigest.of(data).sha256,
+            }
+    return apps
+
+
+def _partitions(firmware: Firmware) -> Mapping[str, object]:
+    return {
+        place.partition.name: {
+            "table": place.table,
+            "type": place.partition.type_name,
+            "subtype": place.partition.subtype_name,
+            "offset": place.partition.offset,
+            "size": place.partition.size,
+        }
+        for place in (firmware.map.places() if firmware.map else ())
+    }
+
+
+def _pki(firmware: Firmware) -> Mapping[str, object]:
+    return {name: PkiDigest.of(data) for name, data in firmware.pki().items()}
+
+
+_AREAS: dict[Area, Callable[[Firmware], Mapping[str, object]]] = {
+    "firmware": _firmware,
+    "apps": _apps,
+    "partitions": _partitions,
+    "settings": lambda firmware: firmware.settings(),
+    "pki": _pki,
+    "gatts": lambda firmware: firmware.gatts(),
+}

@@ -1,0 +1,258 @@
+"""Change a firmware as one request: check everything first, then change, and say what changed.
+
+A value that is impossible is refused, one that is risky needs ``force``; what the firmware already
+has is not refused, except that a changed pin is checked against the unchanged ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from esp_at_tools import files
+from esp_at_tools.errors import InputError, RiskyValueError
+from esp_at_tools.firmware.firmware import Change, Firmware
+from esp_at_tools.settings.layout import Value
+from esp_at_tools.settings.modern import ModernLayout
+from esp_at_tools.settings.names import PKI_ITEMS, gatt_row_index
+from esp_at_tools.settings.rules import check_settings
+
+if TYPE_CHECKING:
+    from esp_at_tools.pki.checks import Finding
+
+MAX_PKI_FILE = 1 << 20
+"""Largest certificate or key file that is read, in bytes; no partition holds a larger one."""
+
+
+@dataclass
+class Request:
+    """What to change.
+
+    Attributes:
+        settings: setting → new value.
+        pki: PKI item → the bytes of its file.
+        gatts: GATT row → its new text.
+        gatt_table: the whole GATT table, row by row; None to leave it.
+        unset: names to remove.
+        sources: name → the option, profile or file that asked for it, for messages.
+    """
+
+    settings: dict[str, Value] = field(default_factory=dict)
+    pki: dict[str, bytes] = field(default_factory=dict)
+    gatts: dict[str, str] = field(default_factory=dict)
+    gatt_table: list[str] | None = None
+    unset: list[str] = field(default_factory=list)
+    sources: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is asked for."""
+        return not (self.settings or self.pki or self.gatts or self.unset or self.gatt_table is not None)
+
+    def names(self) -> list[str]:
+        """Return every name that is asked for, the whole GATT table's rows included."""
+        table = [f"cfg{index}" for index in range(len(self.gatt_table or ()))]
+        return list(dict.fromkeys([*self.settings, *self.pki, *self.gatts, *table, *self.unset]))
+
+    def add_profile(self, path: Path) -> None:
+        """Add what a profile asks for; what is asked for already, or to be removed, stays as it is.
+
+        Raises:
+            InputError: the profile, or a file that it names, is wrong.
+        """
+        from esp_at_tools.formats.gatts import read_gatts_csv
+        from esp_at_tools.settings.profile import Profile
+
+        profile = Profile.load(path)
+        taken = set(self.names())
+        for name, value in profile.settings.items():
+            if name not in taken:
+                self.settings[name] = value
+                self.sources[name] = f"{path}: settings.{name}"
+        for name, file in profile.pki.items():
+            if name not in taken:
+                self.pki[name] = read_pki_file(file)
+                self.sources[name] = str(file)
+        if profile.gatts is not None:
+            self.gatt_table = read_gatts_csv(_text(profile.gatts))
+
+
+def read_pki_file(path: Path) -> bytes:
+    """Return the bytes of a certificate or key file."""
+    return files.read_file(path, "certificate or key in PEM or DER form", MAX_PKI_FILE)
+
+
+def _text(path: Path) -> str:
+    try:
+        return files.read_file(path, "GATT table (CSV)", MAX_PKI_FILE).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is not a text file in UTF-8", "save the table as CSV in UTF-8") from error
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a request did.
+
+    Attributes:
+        changes: what differs from before, old → new.
+        unchanged: names that already were as asked.
+        warnings: what is questionable; with ``force``, also what would have been refused without.
+    """
+
+    changes: list[Change]
+    unchanged: list[str]
+    warnings: list[str]
+
+
+@dataclass
+class _Findings:
+    """Collects what is impossible, risky or only worth saying."""
+
+    impossible: list[tuple[str, str]] = field(default_factory=list)
+    risky: list[tuple[str, str]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def add(self, level: str, message: str, hint: str) -> None:
+        if level == "impossible":
+            self.impossible.append((message, hint))
+        elif level == "risky":
+            self.risky.append((message, hint))
+        else:
+            self.warnings.append(f"{message} ({hint})" if hint else message)
+
+    def decide(self, *, force: bool) -> list[str]:
+        """Return the warnings, or raise what stands against the request."""
+        if self.impossible:
+            raise InputError(*_joined(self.impossible))
+        if self.risky and not force:
+            message, hint = _joined(self.risky)
+            advice = "--force allows it all the same"
+            raise RiskyValueError(message, f"{hint}; {advice}" if hint else advice)
+        return self.warnings + [f"{message} (allowed by --force)" for message, _ in self.risky]
+
+
+def _joined(findings: list[tuple[str, str]]) -> tuple[str, str]:
+    return "; ".join(message for message, _ in findings), "; ".join(dict.fromkeys(h for _, h in findings if h))
+
+
+def modify(firmware: Firmware, request: Request, *, force: bool = False, now: datetime | None = None) -> Outcome:
+    """Check a request and apply it to ``firmware``, in memory.
+
+    Args:
+        firmware: the firmware; unchanged when an error is raised before anything is applied.
+        request: what to change.
+        force: allow what is risky, and a damaged ``mfg_nvs`` as far as the firmware would read it.
+        now: the time at which certificates must be valid; the present time if None.
+
+    Raises:
+        InputError: something is impossible: a value, a name that the layout cannot hold, no room.
+        RiskyValueError: something is probably a mistake, and ``force`` is not given.
+    """
+    findings = _Findings()
+    _check_firmware(firmware, findings)
+    _check_changed_settings(firmware, request, findings)
+    _check_changed_pki(firmware, request, findings, now or datetime.now(timezone.utc))
+    _check_changed_gatts(firmware, request, findings)
+    warnings = findings.decide(force=force)
+    _apply(firmware, request)
+    changes = firmware.changes()
+    changed = {change.name for change in changes}
+    return Outcome(changes, [name for name in request.names() if name not in changed], warnings)
+
+
+def _check_firmware(firmware: Firmware, findings: _Findings) -> None:
+    """Refuse tables that contradict themselves, and an ``mfg_nvs`` that the firmware would lose entries of."""
+    path = firmware.source.path
+    if firmware.map is not None:
+        contradictions = firmware.map.contradictions(firmware.flash_size)
+        if contradictions:
+            findings.add(
+                "impossible",
+                f"{path}: its partition tables contradict themselves: {'; '.join(contradictions)}",
+                "such an image cannot be changed safely; download it again",
+            )
+    if isinstance(firmware.layout, ModernLayout) and (
+        firmware.layout.nvs.loses_entries or not firmware.layout.nvs.opened
+    ):
+        nvs = firmware.layout.nvs
+        serious = [problem.message for problem in nvs.problems if problem.level == "error"]
+        findings.add(
+            "risky",
+            f"{path}: mfg_nvs is damaged: {'; '.join(serious[:3]) or 'entries are lost'}",
+            "see 'esp-at-tool nvs check'; with --force, what the firmware would still read is kept",
+        )
+
+
+def _check_changed_settings(firmware: Firmware, request: Request, findings: _Findings) -> None:
+    current = firmware.settings()
+    changed: Mapping[str, Value] = {
+        name: value for name, value in request.settings.items() if current.get(name) != value
+    }
+    for found in check_settings(changed, current, firmware.chip, layout=firmware.layout.name):
+        findings.add(found.level, found.message, found.hint)
+
+
+def _check_changed_pki(firmware: Firmware, request: Request, findings: _Findings, now: datetime) -> None:
+    current = firmware.pki()
+    changed = {name: data for name, data in request.pki.items() if current.get(name) != data}
+    if not changed:
+        return
+    from esp_at_tools.pki.checks import check_item, check_set
+
+    for name, data in changed.items():
+        found = check_item(PKI_ITEMS[name].kind, data, now=now)
+        _add_pki(findings, request.sources.get(name, name), found)
+        if firmware.layout.name == "modern" and PKI_ITEMS[name].role.startswith("wpa"):
+            findings.warnings.append(f"{name}: only firmware compiled with EAP support reads it")
+    after = {name: data for name, data in {**current, **changed}.items() if name not in request.unset}
+    for role in dict.fromkeys(PKI_ITEMS[name].role for name in changed):
+        parts = {item.kind: after.get(item.name) for item in PKI_ITEMS.values() if item.role == role}
+        found = check_set(parts["ca"], parts["certificate"], parts["private_key"], now=now)
+        _add_pki(findings, role, found)
+
+
+def _add_pki(findings: _Findings, where: str, found: list[Finding]) -> None:
+    for finding in found:
+        level = "risky" if finding.risky else {"error": "impossible"}.get(finding.level, finding.level)
+        if level != "info":
+            findings.add(level, f"{where}: {finding.message}", finding.hint)
+
+
+def _check_changed_gatts(firmware: Firmware, request: Request, findings: _Findings) -> None:
+    from esp_at_tools.formats.gatts import check_table
+
+    rows = firmware.gatts()
+    changed = {name: row for name, row in _wanted_rows(request).items() if rows.get(name) != row}
+    if not changed:
+        return
+    table = dict(sorted({**rows, **changed}.items(), key=lambda named: gatt_row_index(named[0]) or 0))
+    names = list(table)
+    for found in check_table(list(table.values()), firmware.layout.name):
+        name = names[found.row]
+        if name in changed:
+            findings.add("risky" if found.level == "error" else found.level, found.message, found.hint)
+
+
+def _wanted_rows(request: Request) -> dict[str, str]:
+    """Return the rows that are asked for: those of a whole table, and single ones over them."""
+    table = {f"cfg{index}": row for index, row in enumerate(request.gatt_table or ())}
+    return {**table, **request.gatts}
+
+
+def _apply(firmware: Firmware, request: Request) -> None:
+    """Change the firmware in memory; removals first, so that they make room."""
+    rows = _wanted_rows(request)
+    removed = list(request.unset)
+    if request.gatt_table is not None:
+        removed.extend(name for name in firmware.gatts() if name not in rows and name not in removed)
+    for name in removed:
+        firmware.unset(name)
+    for name, value in {**request.settings, **rows}.items():
+        if firmware.get(name) != value:
+            firmware.set(name, value)
+    for name, data in request.pki.items():
+        if firmware.get(name) != data:
+            firmware.set_pki(name, data)

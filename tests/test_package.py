@@ -1,0 +1,77 @@
+"""The package as it is installed: its API, its data, its start-up."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+
+import esp_at_tools
+from esp_at_tools.catalog.data import data_folder, templates_folder
+
+HEAVY = ("esptool", "cryptography", "jinja2", "yaml", "rich", "zipfile")
+
+
+def test_every_public_name_loads() -> None:
+    for name in esp_at_tools.__all__:
+        assert getattr(esp_at_tools, name) is not None
+    assert set(esp_at_tools.__all__) <= set(dir(esp_at_tools))
+
+
+def test_an_unknown_public_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = esp_at_tools.nonsense
+
+
+def test_data_folders_are_installed() -> None:
+    assert (data_folder() / "chips.csv").is_file()
+    assert list(templates_folder().glob("*.j2"))
+
+
+@pytest.mark.skipif("ESP_AT_EXPECT_INSTALLED" not in os.environ, reason="set in CI, where the wheel is tested")
+def test_the_tested_package_is_the_installed_one() -> None:
+    home = Path(esp_at_tools.__file__).resolve()
+    assert "site-packages" in home.parts
+    assert (home.parent / "py.typed").is_file()
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import esp_at_tools",
+        "from esp_at_tools.cli.main import run; run(['--help'])",
+        "from esp_at_tools.cli.main import run; run(['--version'])",
+        "from esp_at_tools.cli.main import run; run(['modify-bin', '--help'])",
+    ],
+)
+def test_start_up_loads_nothing_heavy(code: str, tmp_path: Path) -> None:
+    check = f"import sys; {code}; bad = [m for m in {HEAVY!r} if m in sys.modules]; sys.exit(','.join(bad))"
+    done = subprocess.run([sys.executable, "-c", check], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_module_and_program_are_the_same(process) -> None:
+    script = Path(sys.executable).parent / "esp-at-tool"
+    assert process("--version").out == f"esp-at-tool, version {esp_at_tools.__version__}\n"
+    if script.exists():
+        done = subprocess.run([script, "--version"], capture_output=True, text=True, check=True)
+        assert done.stdout == process("--version").out
+
+
+def test_the_repository_names_no_foreign_place() -> None:
+    """No registry host and no path of one machine stands in what is published."""
+    if not (REPOSITORY / ".ci" / "run").exists():
+        pytest.skip("not a checkout")
+    bad = ["py" + "pi.org", "registry.npm" + "js", "/wo" + "rk/", "/ro" + "ot/"]
+    for path in REPOSITORY.rglob("*"):
+        relative = path.relative_to(REPOSITORY)
+        if path.suffix not in {".py", ".md", ".toml", ".csv", ".j2", ".yaml", ""} or not path.is_file():
+            continue
+        if any(part.startswith((".git", ".venv", ".mypy", ".ruff", ".pytest", ".hypo")) for part in relative.parts):
+            continue
+        text = path.read_text("utf-8", errors="replace")
+        assert not [word for word in bad if word in text], relative

@@ -28,11 +28,7 @@ def read_file(path: Path, what: str = "file", limit: int = MAX_INPUT_SIZE) -> by
     Raises:
         InputError: it does not exist, is a folder, cannot be read, or is larger.
     """
-    try:
-        with path.open("rb") as stream:
-            data = stream.read(limit + 1)
-    except OSError as error:
-        raise unreadable(path, error, what) from error
+    data = read_head(path, limit + 1, what)
     if len(data) > limit:
         raise InputError(f"{path}: larger than {limit} bytes", f"give a {what} of at most that size")
     return data
@@ -42,13 +38,15 @@ def read_head(path: Path, size: int, what: str = "file") -> bytes:
     """Return the first ``size`` bytes of a file.
 
     Raises:
-        InputError: see :func:`read_file`.
+        InputError: it does not exist, is a folder, or cannot be read.
     """
     try:
         with path.open("rb") as stream:
             return stream.read(size)
     except OSError as error:
         raise unreadable(path, error, what) from error
+    except ValueError as error:  # a NUL in the path
+        raise InputError(f"{str(path)!r}: is no path: {error}", f"give the path of an existing {what}") from error
 
 
 def unreadable(path: Path, error: OSError, what: str = "file") -> InputError:

@@ -71,8 +71,8 @@ def _apps(firmware: Firmware) -> Mapping[str, object]:
     for partition in firmware.map.primary.apps if firmware.map else ():
         image = read_image(firmware.source, partition.offset, partition.size)
         if image is not None:
-            data = firmware.source.read(partition.offset, image.length)
-            desc = image.app_desc
+            data = firmware.source.read(partition.offset, image.size)
+            desc = image.app_descriptor
             apps[partition.name] = {
                 "project_name": desc.project_name if desc else "",
                 "version": desc.version if desc else "",

@@ -256,7 +256,7 @@ class Firmware:
         if self.map is None:
             return 0
         bootloader, _ = find_images(self.source, self.map)
-        stated = bootloader.flash_size_bytes if bootloader else 0
+        stated = (bootloader.flash_bytes or 0) if bootloader else 0
         return max(stated, self.source.end if self.source.kind == "image" and _is_flash_size(self.source.end) else 0)
 
     # --- changing ----------------------------------------------------------------------------

@@ -72,7 +72,7 @@ _KINDS = (
     _Kind(lambda data: data[:2] == b"\xf1\xf1",
           "is one certificate partition of an older firmware alone",
           "give the release's folder or .zip, or the whole flash image"),
-    _Kind(lambda data: data[:4] == b"\x53\x19\x27\x95",
+    _Kind(lambda data: data[2:4] == b"\x27\x95" and data[4:5] == b"{",
           "is the ble_data partition of an older firmware alone",
           "give the release's folder or .zip, or the whole flash image"),
     _Kind(lambda data: data[:6] in (b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07") or data[:2] == b"\x1f\x8b",

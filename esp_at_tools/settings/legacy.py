@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from esp_at_tools.errors import EspAtError, FormatError, InputError
 from esp_at_tools.formats.factory_param import FIELDS, FactoryParam
-from esp_at_tools.formats.gatts import BleData
+from esp_at_tools.formats.ble_data import BleData
 from esp_at_tools.formats.pki_list import PkiList
 from esp_at_tools.settings.layout import LayoutName, Value, cannot_hold
 from esp_at_tools.settings.names import BLE_DATA, FACTORY_PARAM, PKI_ITEMS, SETTINGS
@@ -114,13 +114,7 @@ class LegacyLayout:
     def set_gatt(self, name: str, row: str) -> None:
         """Set a row of the GATT table, or add the one that follows the last."""
         self._check_partition(name, BLE_DATA)
-        ble = self._ble or BleData.from_bytes(b"")
-        index = int(name.removeprefix("cfg"))
-        if index > len(ble.rows):
-            raise InputError(
-                f"{name}: the GATT table has {len(ble.rows)} rows", f"the next one is cfg{len(ble.rows)}"
-            )
-        changed = ble.with_row(index, row)
+        changed = (self._ble or BleData()).set_row(int(name.removeprefix("cfg")), row)
         self._fitted(BLE_DATA, changed.to_bytes())
         self._ble = changed
 
@@ -145,10 +139,10 @@ class LegacyLayout:
 
     def _unset_gatt(self, name: str) -> None:
         self._check_partition(name, BLE_DATA)
-        rows = self.gatts()
-        if name not in rows or self._ble is None:
+        index = int(name.removeprefix("cfg"))
+        if self._ble is None or index >= len(self._ble.objects):
             raise _absent(name)
-        self._ble = self._ble.without_row(int(name.removeprefix("cfg")))
+        self._ble = self._ble.remove_row(index)
 
     def contents(self) -> Mapping[str, bytes]:
         """Return every partition; one that has not changed, as it was."""

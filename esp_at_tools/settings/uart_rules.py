@@ -13,7 +13,11 @@ from esp_at_tools.settings.findings import Context, Level, RuleFinding, listed
 from esp_at_tools.settings.names import PIN_SETTINGS
 
 NO_UART = -1
-"""Value of ``uart_port`` and ``uart_baudrate`` in a firmware whose AT port is SDIO or SPI."""
+"""Value of ``uart_port`` and ``uart_baudrate`` in a firmware whose AT port is SDIO or SPI.
+
+The official ESP32-SDIO, ESP32C3-SPI and ESP32C5-SDIO have both and the four pins at -1, the
+ESP32C5-SPI has ``uart_port`` 1 and the others at -1.
+"""
 
 BAUD_MIN = 80
 BAUD_MAX = 5000000
@@ -61,16 +65,16 @@ def check_port(context: Context) -> Iterator[RuleFinding]:
 
 
 def check_baud(context: Context) -> Iterator[RuleFinding]:
-    """Judge ``uart_baudrate``: 80 to 5000000, or -1 together with ``uart_port`` -1."""
+    """Judge ``uart_baudrate``: 80 to 5000000, or -1 where ``uart_port`` or all four pins are -1."""
     name = "uart_baudrate"
     baud = context.number(name)
-    if baud is None or (baud == NO_UART and context.number("uart_port") == NO_UART):
+    pins = [context.number(pin) for pin in PIN_SETTINGS]
+    no_uart = context.number("uart_port") == NO_UART or pins == [UNUSED_PIN] * len(pins)
+    if baud is None or (baud == NO_UART and no_uart):
         return
     if not BAUD_MIN <= baud <= BAUD_MAX:
         hint = (
-            "-1 is for a firmware whose uart_port is -1 too"
-            if baud == NO_UART
-            else "115200 is the usual rate"
+            "-1 is for a firmware whose AT port is no UART" if baud == NO_UART else "115200 is the usual rate"
         )
         message = f"{name}: {baud} is outside {BAUD_MIN} to {BAUD_MAX}"
         yield RuleFinding(name, "impossible", message, hint)
@@ -147,7 +151,8 @@ def _place(context: Context, chip: Chip) -> UartPins | None:
 
 def _without_pin(context: Context, name: str) -> Iterator[RuleFinding]:
     signal = _SIGNAL.get(name, "")
-    if signal in ("TX", "RX") and name in context.changed and context.number("uart_port") != NO_UART:
+    no_uart = NO_UART in (context.number("uart_port"), context.number("uart_baudrate"))
+    if signal in ("TX", "RX") and name in context.changed and not no_uart:
         effect = "answer" if signal == "TX" else "hear"
         message = f"{name}: without {signal} the module cannot {effect} AT commands on its UART"
         if context.layout == "legacy":

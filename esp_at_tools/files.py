@@ -46,7 +46,7 @@ def read_head(path: Path, size: int, what: str = "file") -> bytes:
     except OSError as error:
         raise unreadable(path, error, what) from error
     except ValueError as error:  # a NUL in the path
-        raise InputError(f"{str(path)!r}: is no path: {error}", f"give the path of an existing {what}") from error
+        raise InputError(f"{str(path)!r}: is no path: {error}", f"give the path of a {what}") from error
 
 
 def unreadable(path: Path, error: OSError, what: str = "file") -> InputError:

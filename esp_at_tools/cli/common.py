@@ -98,6 +98,7 @@ class NumberType(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return the integer, or fail with a usage error."""
+        del ctx
         if isinstance(value, int):
             return value
         return parse_number(str(value), param.opts[0] if param else "number")

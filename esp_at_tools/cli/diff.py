@@ -29,15 +29,16 @@ _TITLES = {
 @json_option
 @talk_options
 def command(a: Path, b: Path, partition_table_offset: int | None) -> None:
-    """Say what differs between firmware A and firmware B: settings, certificates, keys, GATT rows,
-    partitions, applications. The exit status is 1 if anything does.
+    """Say what differs between firmware A and firmware B in meaning.
+
+    Settings, certificates, keys, GATT rows, partitions and applications are compared, whatever the
+    form of the two. The exit status is 1 if anything differs.
     """
     talk = current_output()
-    offsets = [
-        None if Firmware.is_lone_partition(path) else partition_table_offset for path in (a, b)
-    ]
+    offsets = [None if Firmware.is_lone_partition(path) else partition_table_offset for path in (a, b)]
     firmwares = [
-        Firmware.open(path, partition_table_offset=offset) for path, offset in zip((a, b), offsets, strict=True)
+        Firmware.open(path, partition_table_offset=offset)
+        for path, offset in zip((a, b), offsets, strict=True)
     ]
     result = compare(*firmwares)
     if talk.json:
@@ -84,7 +85,9 @@ def _print(result: Comparison, a: Path, b: Path) -> None:
 def _text(found: Difference) -> str:
     if isinstance(found.a, dict) and isinstance(found.b, dict):
         keys = [key for key in found.a if found.a[key] != found.b.get(key)]
-        return "; ".join(f"{key} {_value(key, found.a[key])} → {_value(key, found.b.get(key))}" for key in keys)
+        return "; ".join(
+            f"{key} {_value(key, found.a[key])} → {_value(key, found.b.get(key))}" for key in keys
+        )
     return f"{_value('', found.a)} → {_value('', found.b)}"
 
 

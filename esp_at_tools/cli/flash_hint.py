@@ -29,7 +29,7 @@ def flash_lines(
     lines = []
     if firmware.kind == "image":
         lines += [
-            "Flash it whole, at 0x0 (this also resets what the module has stored, such as its Wi-Fi network):",
+            "Flash it whole, at 0x0 (what the module has stored, such as its Wi-Fi network, is lost):",
             f"  {_join('esp-at-tool', 'flash', target, '-p', PORT)}",
             f"  {_esptool(firmware, '0x0', target)}",
         ]
@@ -38,7 +38,9 @@ def flash_lines(
     return lines + _changed_parts(firmware, target, patches, parts or {})
 
 
-def _changed_parts(firmware: Firmware, target: Path, patches: list[Patch], parts: dict[str, Path]) -> list[str]:
+def _changed_parts(
+    firmware: Firmware, target: Path, patches: list[Patch], parts: dict[str, Path]
+) -> list[str]:
     if not patches:
         return []
     total = format_size(sum(patch.size for patch in patches))
@@ -54,7 +56,11 @@ def _changed_parts(firmware: Firmware, target: Path, patches: list[Patch], parts
     places = ", ".join(f"{patch.name} at {patch.offset:#x}" for patch in patches)
     option = "--mfg-nvs-output FILE" if firmware.layout.name == "modern" else "--partitions-output DIR"
     words = [word for patch in patches for word in (f"{patch.offset:#x}", f"{patch.name}.bin")]
-    return [*lines, f"  {_esptool(firmware, *words)}", f"  ({places}; {option} writes it as a file of its own)"]
+    return [
+        *lines,
+        f"  {_esptool(firmware, *words)}",
+        f"  ({places}; {option} writes it as a file of its own)",
+    ]
 
 
 def _partition_alone(firmware: Firmware, target: Path) -> list[str]:

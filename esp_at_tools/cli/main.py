@@ -109,7 +109,8 @@ def run(argv: Sequence[str]) -> int:
     """Run the program with these arguments and return its exit status; never raises for a user's error."""
     output = Output(json="--json" in argv)
     try:
-        program.main(args=list(argv), prog_name="esp-at-tool", standalone_mode=False, obj=output)
+        # Click returns the status of ctx.exit() instead of raising it here; commands themselves return None.
+        status = program.main(args=list(argv), prog_name="esp-at-tool", standalone_mode=False, obj=output)
         sys.stdout.flush()
     except click.exceptions.Exit as stop:
         return stop.exit_code
@@ -130,7 +131,7 @@ def run(argv: Sequence[str]) -> int:
         where = f"{error.filename}: " if error.filename else ""
         _report(output, f"{where}{error.strerror or error}", "")
         return EXIT_STATUS[EspAtError]
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the one place where a bug becomes a message
         if output.verbose:
             import traceback
 
@@ -140,7 +141,7 @@ def run(argv: Sequence[str]) -> int:
             output, f"internal error: {what}", "this is a bug; run again with -v and report what it prints"
         )
         return EXIT_STATUS[EspAtError]
-    return 0
+    return status if isinstance(status, int) else 0
 
 
 def main() -> NoReturn:

@@ -45,29 +45,67 @@ def _value_options(command: F) -> F:
     return command
 
 
-def _option(option: str, short: str, name: str, metavar: str, text: str, *, hidden: bool = False) -> Callable[[F], F]:
+def _option(
+    option: str, short: str, name: str, metavar: str, text: str, *, hidden: bool = False
+) -> Callable[[F], F]:
     return click.option(option, short, name, metavar=metavar, multiple=True, help=text, hidden=hidden)
 
 
 @click.command("modify-bin", short_help="Change settings, certificates, keys and GATT rows.")
-@click.option("--input", "-in", "input_path", type=PATH, required=True, metavar="INPUT",
-              help="Full flash image, mfg_nvs.bin, factory_param.bin, release folder or .zip.")
-@click.option("--output", "-o", type=PATH, metavar="OUT",
-              help=f"Where to write the changed firmware.  [default: {DEFAULT_OUTPUT}]")
+@click.option(
+    "--input",
+    "-in",
+    "input_path",
+    type=PATH,
+    required=True,
+    metavar="INPUT",
+    help="Full flash image, mfg_nvs.bin, factory_param.bin, release folder or .zip.",
+)
+@click.option(
+    "--output",
+    "-o",
+    type=PATH,
+    metavar="OUT",
+    help=f"Where to write the changed firmware.  [default: {DEFAULT_OUTPUT}]",
+)
 @click.option("--in-place", is_flag=True, help="Replace INPUT itself.")
-@click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE",
-              help="Change any setting or GATT row, or NAME=@FILE any certificate or key.")
-@click.option("--unset", "removals", multiple=True, metavar="NAME", help="Remove a setting, certificate, key or row.")
-@click.option("--profile", type=PATH, metavar="FILE", help="YAML file with the same changes; options go before it.")
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Change any setting or GATT row, or NAME=@FILE any certificate or key.",
+)
+@click.option(
+    "--unset", "removals", multiple=True, metavar="NAME", help="Remove a setting, certificate, key or row."
+)
+@click.option(
+    "--profile", type=PATH, metavar="FILE", help="YAML file with the same changes; options go before it."
+)
 @click.option("--dry-run", is_flag=True, help="Say what would change; write nothing.")
 @click.option("--force", is_flag=True, help="Allow what is risky; what is impossible stays an error.")
-@click.option("--mfg-nvs-output", type=PATH, metavar="FILE", help="Write the changed mfg_nvs partition alone, too.")
-@click.option("--partitions-output", type=PATH, metavar="DIR", help="Write every changed partition alone, too.")
-@click.option("--chip", default="", metavar="CHIP", help="The chip, for a partition alone: esp32c3, esp8266, …")
-@click.option("--module", default="", metavar="NAME", help="The module, for a partition alone: ESP32C3/MINI-1")
-@click.option("--partition-table-offset", type=NUMBER, metavar="N", help="Where the table is.  [default: 0x8000]")
-@click.option("--parameter-offset", "-os", type=NUMBER, metavar="N",
-              help="Where the parameters are, if the tables do not tell.")
+@click.option(
+    "--mfg-nvs-output", type=PATH, metavar="FILE", help="Write the changed mfg_nvs partition alone, too."
+)
+@click.option(
+    "--partitions-output", type=PATH, metavar="DIR", help="Write every changed partition alone, too."
+)
+@click.option(
+    "--chip", default="", metavar="CHIP", help="The chip, for a partition alone: esp32c3, esp8266, …"
+)
+@click.option(
+    "--module", default="", metavar="NAME", help="The module, for a partition alone: ESP32C3/MINI-1"
+)
+@click.option(
+    "--partition-table-offset", type=NUMBER, metavar="N", help="Where the table is.  [default: 0x8000]"
+)
+@click.option(
+    "--parameter-offset",
+    "-os",
+    type=NUMBER,
+    metavar="N",
+    help="Where the parameters are, if the tables do not tell.",
+)
 @_value_options
 @json_option
 @talk_options
@@ -163,12 +201,16 @@ def _request(
     request = asked.request
     for name in dict.fromkeys(removals):
         if name in asked.sources:
-            raise InputError(f"--unset {name} and {asked.sources[name]} contradict each other", "give one of them")
+            raise InputError(
+                f"--unset {name} and {asked.sources[name]} contradict each other", "give one of them"
+            )
         request.unset.append(check_name(name))
     if profile is not None:
         request.add_profile(profile)
     if request.is_empty:
-        raise InputError("nothing to change was asked for", "name a change, e.g. --baud 921600 or --profile FILE")
+        raise InputError(
+            "nothing to change was asked for", "name a change, e.g. --baud 921600 or --profile FILE"
+        )
     return request
 
 
@@ -190,14 +232,19 @@ class _Asked:
     def take_assignment(self, name: str, text: str) -> None:
         source = f"--set {name}"
         if name in PKI_ITEMS and not text.startswith("@"):
-            raise InputError(f"{source}: {name} is a certificate or key, not a text", f"write --set {name}=@FILE")
-        self.take(name, text.removeprefix("@") if name in PKI_ITEMS else text, source, is_path=name in PKI_ITEMS)
+            raise InputError(
+                f"{source}: {name} is a certificate or key, not a text", f"write --set {name}=@FILE"
+            )
+        self.take(
+            name, text.removeprefix("@") if name in PKI_ITEMS else text, source, is_path=name in PKI_ITEMS
+        )
 
     def take(self, name: str, text: str, source: str, *, is_path: bool) -> None:
         before = self._texts.setdefault(name, text)
         if before != text:
             raise InputError(
-                f"{source}: {name} was already given by {self.sources[name]} with another value", "give it once"
+                f"{source}: {name} was already given by {self.sources[name]} with another value",
+                "give it once",
             )
         self.sources.setdefault(name, source)
         if is_path:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from esp_at_tools.firmware.firmware import Firmware, PkiDigest, read_image
+from esp_at_tools.firmware.firmware import Firmware, PkiDigest
+from esp_at_tools.firmware.opening import read_image
 
 Area = Literal["firmware", "apps", "partitions", "settings", "pki", "gatts"]
 

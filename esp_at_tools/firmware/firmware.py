@@ -7,16 +7,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from esp_at_tools import files
 from esp_at_tools.catalog.chips import Chip, find_chip
-from esp_at_tools.errors import EspAtError, FormatError, InputError
-from esp_at_tools.firmware import identify
+from esp_at_tools.errors import EspAtError, InputError
 from esp_at_tools.firmware.flash_map import FlashMap, locate
-from esp_at_tools.firmware.source import FileSource, Kind, Patch, PendingOutput, Source
-from esp_at_tools.formats.app_image import AppImage
-from esp_at_tools.formats.factory_param import RECORD_SIZE
+from esp_at_tools.firmware.opening import (
+    agreed_chip,
+    check_whole,
+    find_images,
+    is_flash_size,
+    no_parameters,
+    no_table,
+    open_source,
+    with_parameters_at,
+)
+from esp_at_tools.firmware.source import Kind, Patch, PendingOutput, Source
 from esp_at_tools.formats.nvs import NvsPartition
-from esp_at_tools.formats.nvs.model import PAGE_SIZE
 from esp_at_tools.formats.partition_table import Partition
 from esp_at_tools.settings.layout import Layout, Value
 from esp_at_tools.settings.legacy import LegacyLayout
@@ -29,18 +34,6 @@ from esp_at_tools.settings.names import (
     check_name,
     gatt_row_index,
 )
-
-ZIP_MAGIC = b"PK\x03\x04"
-BOOTLOADER_OFFSETS = (0x0, 0x1000, 0x2000)
-"""Where the chips' boot ROMs look: most at 0, the ESP32 and ESP32-S2 at 0x1000, the ESP32-C5 at 0x2000."""
-
-MAX_BLANK_TAIL = 4096
-"""Most 0xFF bytes at the end of an image that ends with its last part, in bytes."""
-
-MAX_FLASH_SIZE = 16 << 20
-"""Bytes: the largest flash of an ESP module."""
-
-FACTORY_PARAM_MAGIC = b"\xfc\xfc"
 
 
 @dataclass(frozen=True)
@@ -178,11 +171,13 @@ class Firmware:
                 ("--parameter-offset", parameter_offset),
             ):
                 if value is not None:
-                    raise InputError(f"{option}: {path} is a partition alone, without a table", "leave it out")
+                    raise InputError(
+                        f"{option}: {path} is a partition alone, without a table", "leave it out"
+                    )
             return cls._of_partition(source, chip)
         flash_map = locate(source, partition_table_offset)
         if flash_map is None:
-            raise _no_table(source)
+            raise no_table(source)
         return cls._of_flash(source, flash_map, chip, parameter_offset)
 
     @classmethod
@@ -193,7 +188,7 @@ class Firmware:
             legacy = LegacyLayout({FACTORY_PARAM: data}, {FACTORY_PARAM: len(data)})
             platform = str(legacy.settings().get("platform", ""))
             told = platform.removeprefix("PLATFORM_").lower()
-            return cls(source, legacy, {FACTORY_PARAM: partition}, None, _agreed_chip(source, told, chip))
+            return cls(source, legacy, {FACTORY_PARAM: partition}, None, agreed_chip(source, told, chip))
         layout = ModernLayout(NvsPartition.from_bytes(data))
         return cls(source, layout, {MFG_NVS: partition}, None, chip)
 
@@ -202,12 +197,12 @@ class Firmware:
         cls, source: Source, flash_map: FlashMap, chip: str, parameter_offset: int | None
     ) -> Firmware:
         bootloader, app = find_images(source, flash_map)
-        _check_whole(source, flash_map, app)
+        check_whole(source, flash_map, app)
         told = next((image.chip for image in (bootloader, app) if image is not None and image.chip), "")
-        chip_name = _agreed_chip(source, told, chip)
+        chip_name = agreed_chip(source, told, chip)
         places = {place.partition.name: place.partition for place in reversed(list(flash_map.places()))}
         if parameter_offset is not None:
-            places = _with_parameters_at(source, places, parameter_offset)
+            places = with_parameters_at(source, places, parameter_offset)
         if MFG_NVS in places:
             place = places[MFG_NVS]
             layout: Layout = ModernLayout(NvsPartition.from_bytes(source.read(place.offset, place.size)))
@@ -217,7 +212,7 @@ class Firmware:
             contents = {name: source.read(place.offset, place.size) for name, place in used.items()}
             legacy = LegacyLayout(contents, {name: place.size for name, place in used.items()})
             return cls(source, legacy, used, flash_map, chip_name)
-        raise _no_parameters(source, flash_map)
+        raise no_parameters(source, flash_map)
 
     # --- reading -----------------------------------------------------------------------------
 
@@ -257,7 +252,9 @@ class Firmware:
             return 0
         bootloader, _ = find_images(self.source, self.map)
         stated = (bootloader.flash_bytes or 0) if bootloader else 0
-        return max(stated, self.source.end if self.source.kind == "image" and _is_flash_size(self.source.end) else 0)
+        return max(
+            stated, self.source.end if self.source.kind == "image" and is_flash_size(self.source.end) else 0
+        )
 
     # --- changing ----------------------------------------------------------------------------
 
@@ -356,165 +353,3 @@ class Firmware:
         if self.layout.name == "modern":
             return ModernLayout(NvsPartition.from_bytes(contents[MFG_NVS]))
         return LegacyLayout(contents, {name: place.size for name, place in self.places.items()})
-
-
-# --- finding out what an input is ----------------------------------------------------------------
-
-
-def open_source(path: Path, overrides: Mapping[str, Path] | None = None) -> Source:
-    """Return an input as flash, whatever its form.
-
-    Args:
-        path: the file or folder.
-        overrides: files of a release folder that are read from elsewhere, by name.
-
-    Raises:
-        InputError: it cannot be read, or is no firmware.
-    """
-    if path.is_dir():
-        from esp_at_tools.firmware.release import open_folder
-
-        return open_folder(path, overrides)
-    if files.read_head(path, len(ZIP_MAGIC), "firmware") == ZIP_MAGIC:
-        from esp_at_tools.firmware.release import open_archive
-
-        return open_archive(path)
-    data = files.read_file(path, "firmware", MAX_FLASH_SIZE)
-    return FileSource(path, data, _kind_of(data))
-
-
-def _kind_of(data: bytes) -> Kind:
-    if data[:2] == FACTORY_PARAM_MAGIC and len(data) <= RECORD_SIZE:
-        return "factory_param"
-    return "mfg_nvs" if _is_nvs(data) else "image"
-
-
-MAX_LONE_NVS = 1 << 20
-"""No AT firmware has a larger ``mfg_nvs``; a larger file is a flash image."""
-
-
-def _is_nvs(data: bytes) -> bool:
-    """Tell whether a file is an NVS partition: pages with a sound header, and mostly such or blank ones."""
-    if not PAGE_SIZE <= len(data) <= MAX_LONE_NVS:
-        return False
-    pages = [data[at : at + 32] for at in range(0, len(data) - PAGE_SIZE + 1, PAGE_SIZE)]
-    sound = sum(has_nvs_header(page) for page in pages)
-    blank = sum(page.count(0xFF) == len(page) for page in pages)
-    return sound > 0 and 2 * (sound + blank) >= len(pages)
-
-
-def has_nvs_header(page: bytes) -> bool:
-    """Tell whether a page starts with an NVS page header whose CRC is right."""
-    from esp_at_tools.formats.nvs.model import PAGE_HEADER, crc32
-
-    header = page[: PAGE_HEADER.size]
-    return header[8:9] in (b"\xfe", b"\xff") and crc32(header[4:28]) == int.from_bytes(header[28:32], "little")
-
-
-def _no_table(source: Source) -> InputError:
-    if isinstance(source, FileSource):
-        return identify.not_a_firmware(str(source.path), source.data)
-    return InputError(
-        f"{source.path}: has no partition table at 0x8000", "--partition-table-offset tells where it is"
-    )
-
-
-def _no_parameters(source: Source, flash_map: FlashMap) -> InputError:
-    names = ", ".join(place.partition.name for place in flash_map.places())
-    if flash_map.problem:
-        return InputError(
-            f"{source.path}: the secondary partition table at {flash_map.secondary_offset:#x} cannot be read: "
-            f"{flash_map.problem}",
-            "at_customize.bin belongs there; give a firmware that has it",
-        )
-    return InputError(
-        f"{source.path}: is no ESP-AT firmware: its tables list neither mfg_nvs nor factory_param",
-        f"they list {names}",
-    )
-
-
-def _is_flash_size(size: int) -> bool:
-    return size >= 1 << 20 and size & (size - 1) == 0
-
-
-def find_images(source: Source, flash_map: FlashMap) -> tuple[AppImage | None, AppImage | None]:
-    """Return the bootloader and the first application that is there; None for one that is not."""
-    bootloader = None
-    for offset in BOOTLOADER_OFFSETS:
-        bootloader = read_image(source, offset, flash_map.offset - offset)
-        if bootloader is not None:
-            break
-    apps = (read_image(source, partition.offset, partition.size) for partition in flash_map.apps())
-    return bootloader, next((app for app in apps if app is not None), None)
-
-
-def read_image(source: Source, offset: int, size: int) -> AppImage | None:
-    """Return the image at an address, None where there is none that can be read."""
-    if size <= 0 or source.read(offset, 1)[0] != identify.IMAGE_MAGIC:
-        return None
-    try:
-        return AppImage.from_bytes(source.read(offset, min(size, source.end - offset)))
-    except FormatError:
-        return None
-
-
-def _check_whole(source: Source, flash_map: FlashMap, app: AppImage | None) -> None:
-    """Refuse an image that was cut off: its application, or what follows it, is not all there."""
-    if source.kind != "image":
-        return
-    if app is None:
-        _check_app_present(source, flash_map)
-    ends = {place.partition.offset + place.partition.size for place in flash_map.places()}
-    if _is_flash_size(source.end) or source.end in ends:
-        return
-    tail = source.read(max(source.end - MAX_BLANK_TAIL, 0), min(MAX_BLANK_TAIL, source.end))
-    if tail.count(0xFF) == len(tail):
-        raise InputError(
-            f"{source.path}: is cut off: it ends at {source.end:#x}, in the middle of blank flash",
-            "download it again; a filled image is as large as the flash, e.g. 4194304 bytes",
-        )
-
-
-def _check_app_present(source: Source, flash_map: FlashMap) -> None:
-    """Refuse an image whose first application is missing or not whole; one that is blank is another matter."""
-    first = flash_map.apps()[0]
-    if first.offset >= source.end:
-        raise InputError(
-            f"{source.path}: is cut off: it ends at {source.end:#x}, before its application at {first.offset:#x}",
-            "download it again, or give the release's folder or .zip",
-        )
-    if source.read(first.offset, 1)[0] == identify.IMAGE_MAGIC:
-        raise InputError(
-            f"{source.path}: is cut off or damaged: the application at {first.offset:#x} is not whole",
-            "download it again",
-        )
-
-
-def _agreed_chip(source: Source, told: str, asked: str) -> str:
-    """Return the chip's name from the image and from the user, who must agree."""
-    if told and asked and told != asked:
-        raise InputError(f"--chip {asked}: {source.path} is a firmware for {told}", "leave --chip out")
-    return told or asked
-
-
-def _with_parameters_at(source: Source, places: dict[str, Partition], offset: int) -> dict[str, Partition]:
-    """Return the partitions with the one that holds the parameters at an address the user gave.
-
-    at.py takes the address of the record itself for the legacy layout, and that of the ``mfg_nvs``
-    row in the partition table for the modern one; the address of ``mfg_nvs`` itself works as well.
-    """
-    raw = source.read(offset, PAGE_SIZE) if 0 <= offset < source.end else b""
-    if raw[:2] == identify.TABLE_MAGIC:
-        row = Partition.from_bytes(raw[:32])
-        if row.name == MFG_NVS:
-            return {**places, MFG_NVS: row}
-    if raw[:2] == FACTORY_PARAM_MAGIC:
-        kept = {name: place for name, place in places.items() if name != MFG_NVS}
-        return {**kept, FACTORY_PARAM: Partition(FACTORY_PARAM, 0x40, 0x08, offset, PAGE_SIZE)}
-    listed = next((place for place in places.values() if place.offset == offset), None)
-    if raw and has_nvs_header(raw) and listed is not None:
-        return {**places, MFG_NVS: listed}
-    raise InputError(
-        f"--parameter-offset {offset:#x}: {source.path} has no parameters there",
-        "leave it out, so that they are found through the partition tables",
-    )

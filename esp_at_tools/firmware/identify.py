@@ -42,12 +42,12 @@ def entropy(data: bytes) -> float:
 def looks_encrypted(sample: bytes) -> bool:
     """Tell whether a piece of flash looks like random bytes, as encrypted flash does."""
     sample = sample[:_ENTROPY_SAMPLE]
-    return len(sample) >= 1024 and entropy(sample) > _ENCRYPTED_BITS  # noqa: PLR2004 - below that it says nothing
+    return len(sample) >= 1024 and entropy(sample) > _ENCRYPTED_BITS
 
 
 def _is_text(data: bytes) -> bool:
     head = data[:1024]
-    return all(byte >= 0x20 or byte in b"\t\r\n\f" for byte in head)  # noqa: PLR2004 - the control characters
+    return all(byte >= 0x20 or byte in b"\t\r\n\f" for byte in head)
 
 
 def _is_app(data: bytes) -> bool:
@@ -60,7 +60,7 @@ def _is_bootloader(data: bytes) -> bool:
 
 _KINDS = (
     _Kind(lambda data: not data, "is empty", f"download it again, or {_GIVE_IMAGE}"),
-    _Kind(lambda data: data.count(0xFF) == len(data), "holds only 0xFF: blank flash, no firmware", _GIVE_IMAGE),
+    _Kind(lambda data: data.count(0xFF) == len(data), "holds only 0xFF: it is blank flash", _GIVE_IMAGE),
     _Kind(lambda data: data.count(0) == len(data), "holds only zeros, no firmware", _GIVE_IMAGE),
     _Kind(lambda data: data[:4] == b"\x7fELF",
           "is an ELF file, the application with its debug symbols", _GIVE_IMAGE),

@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass
 
 from esp_at_tools.formats.nvs import NvsEntry, NvsPartition
-from esp_at_tools.formats.nvs.csv import csv_rows
+from esp_at_tools.formats.nvs.csv import dump_csv
 
 _REPLACED = "# replaced by esp-at-tool, sha256 "
 _COMMENT = re.compile(re.escape(_REPLACED) + r"([0-9a-f]{64}): (.*)", re.DOTALL)
@@ -40,10 +40,10 @@ def _rows(text: str) -> list[_Row]:
     namespace = ""
     for line in text.splitlines(keepends=True):
         fields = [] if line.startswith("#") else next(csv.reader([line]), [])
-        if len(fields) >= 2 and fields[1] == "namespace":  # noqa: PLR2004 - key and type
+        if len(fields) >= 2 and fields[1] == "namespace":
             namespace = fields[0]
             rows.append(_Row(line, namespace))
-        elif len(fields) >= 2 and fields[1] in ("data", "file") and namespace:  # noqa: PLR2004
+        elif len(fields) >= 2 and fields[1] in ("data", "file") and namespace:
             rows.append(_Row(line, namespace, fields[0]))
         else:
             rows.append(_Row(line))
@@ -77,7 +77,7 @@ def _with_value(rows: list[_Row], place: _Row, entry: NvsEntry, end: str) -> lis
 
 
 def _line(entry: NvsEntry, end: str) -> str:
-    return csv_rows(entry) + end
+    return dump_csv([entry]).splitlines()[-1] + end  # after the header and the namespace
 
 
 def edit_mfg_csv(text: str, old: NvsPartition, new: NvsPartition) -> str:
@@ -103,7 +103,9 @@ def edit_mfg_csv(text: str, old: NvsPartition, new: NvsPartition) -> str:
         edited.extend([comment] if comment else [])
         if now is not None:
             edited = _with_value(edited, row, now, end)
-    _insert_added(edited, [entry for entry in new.entries if (entry.namespace, entry.key) not in before], new, end)
+    _insert_added(
+        edited, [entry for entry in new.entries if (entry.namespace, entry.key) not in before], new, end
+    )
     return "".join(row.text for row in edited)
 
 

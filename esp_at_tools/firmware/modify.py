@@ -135,10 +135,14 @@ class _Findings:
 
 
 def _joined(findings: list[tuple[str, str]]) -> tuple[str, str]:
-    return "; ".join(message for message, _ in findings), "; ".join(dict.fromkeys(h for _, h in findings if h))
+    return "; ".join(message for message, _ in findings), "; ".join(
+        dict.fromkeys(h for _, h in findings if h)
+    )
 
 
-def modify(firmware: Firmware, request: Request, *, force: bool = False, now: datetime | None = None) -> Outcome:
+def modify(
+    firmware: Firmware, request: Request, *, force: bool = False, now: datetime | None = None
+) -> Outcome:
     """Check a request and apply it to ``firmware``, in memory.
 
     Args:
@@ -203,22 +207,22 @@ def _check_changed_pki(firmware: Firmware, request: Request, findings: _Findings
     from esp_at_tools.pki.checks import check_item, check_set
 
     for name, data in changed.items():
-        found = check_item(PKI_ITEMS[name].kind, data, now=now)
-        _add_pki(findings, request.sources.get(name, name), found)
+        where = f"{name} ({request.sources[name]})" if name in request.sources else name
+        item = PKI_ITEMS[name]
+        _add_pki(findings, check_item(item.kind, data, now=now, name=where, pem_only=item.role == "mqtt"))
         if firmware.layout.name == "modern" and PKI_ITEMS[name].role.startswith("wpa"):
             findings.warnings.append(f"{name}: only firmware compiled with EAP support reads it")
     after = {name: data for name, data in {**current, **changed}.items() if name not in request.unset}
     for role in dict.fromkeys(PKI_ITEMS[name].role for name in changed):
         parts = {item.kind: after.get(item.name) for item in PKI_ITEMS.values() if item.role == role}
-        found = check_set(parts["ca"], parts["certificate"], parts["private_key"], now=now)
-        _add_pki(findings, role, found)
+        _add_pki(findings, check_set(parts["ca"], parts["certificate"], parts["private_key"], name=role))
 
 
-def _add_pki(findings: _Findings, where: str, found: list[Finding]) -> None:
+def _add_pki(findings: _Findings, found: list[Finding]) -> None:
     for finding in found:
         level = "risky" if finding.risky else {"error": "impossible"}.get(finding.level, finding.level)
         if level != "info":
-            findings.add(level, f"{where}: {finding.message}", finding.hint)
+            findings.add(level, finding.message, finding.hint)
 
 
 def _check_changed_gatts(firmware: Firmware, request: Request, findings: _Findings) -> None:

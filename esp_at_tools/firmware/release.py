@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 from esp_at_tools.errors import EspAtError, FormatError, InputError
-from esp_at_tools.firmware.identify import TABLE_MAGIC
 from esp_at_tools.firmware.mfg_csv import edit_mfg_csv
 from esp_at_tools.firmware.source import Kind, Patch, PendingOutput, patched_chunks
 from esp_at_tools.firmware.tree import FolderTree, Tree, ZipTree
-from esp_at_tools.formats.flash_args import FlashArgs
+from esp_at_tools.formats.flash_args import FlashArgs, FlashPart
 from esp_at_tools.formats.nvs import NvsPartition
 
 FLASHER_ARGS = "flasher_args.json"
 DOWNLOAD_CONFIG = "download.config"
 PARTITIONS_FOLDER = "customized_partitions"
 TABLE_OFFSET = 0x8000
+
+_PART_LISTS: tuple[tuple[str, Callable[[str], FlashArgs], Callable[[FlashArgs], str]], ...] = (
+    (FLASHER_ARGS, FlashArgs.from_json, FlashArgs.to_json),
+    (DOWNLOAD_CONFIG, FlashArgs.from_download_config, FlashArgs.to_download_config),
+)
 
 
 class Release:
@@ -46,17 +49,20 @@ class Release:
             )
 
     def _read_args(self) -> FlashArgs:
-        for name, read in ((FLASHER_ARGS, FlashArgs.from_json), (DOWNLOAD_CONFIG, FlashArgs.from_download_config)):
-            if self.prefix + name in self._names:
+        for name, read, _ in _PART_LISTS:
+            if self.has(name):
                 self._args_name = name
-                try:
-                    return read(self.text(name))
-                except FormatError as error:
-                    raise FormatError(f"{self.path}: {name}: {error.message}", error.hint) from error
+                return self._parsed(name, read)
         raise InputError(
             f"{self.path}: holds neither {FLASHER_ARGS} nor {DOWNLOAD_CONFIG}",
             "give the folder or .zip of a release, or a build folder",
         )
+
+    def _parsed(self, name: str, read: Callable[[str], FlashArgs]) -> FlashArgs:
+        try:
+            return read(self.text(name))
+        except FormatError as error:
+            raise FormatError(f"{self.path}: {name}: {error.message}", error.hint) from error
 
     def text(self, name: str) -> str:
         """Return a text file of the release.
@@ -67,7 +73,9 @@ class Release:
         try:
             return self.tree.read(self.prefix + name).decode("utf-8")
         except UnicodeDecodeError as error:
-            raise FormatError(f"{self.path}: {name} is not a text file in UTF-8", "download it again") from error
+            raise FormatError(
+                f"{self.path}: {name} is not a text file in UTF-8", "download it again"
+            ) from error
 
     def has(self, name: str) -> bool:
         """Tell whether the release has this file."""
@@ -120,22 +128,26 @@ class Release:
     def output(self, path: Path, patches: Iterable[Patch], *, private: bool) -> PendingOutput:
         """Prepare the changed release: the partition files, their CSV and the merged images."""
         changes = self.changed_files(list(patches))
-        return self.tree.output(path, {self.prefix + name: data for name, data in changes.items()}, private=private)
+        return self.tree.output(
+            path, {self.prefix + name: data for name, data in changes.items()}, private=private
+        )
 
     def changed_files(self, patches: list[Patch]) -> dict[str, bytes]:
         """Return the files that differ once ``patches`` are applied, relative to the release."""
         changes: dict[str, bytes] = {}
-        added: list[tuple[int, str, str]] = []
+        added: list[FlashPart] = []
         for patch in patches:
             name = self.args.files.get(patch.offset)
             if name is None:
                 name = f"{PARTITIONS_FOLDER}/{patch.name}.bin"
-                added.append((patch.offset, name, patch.name))
+                added.append(FlashPart(patch.offset, name, patch.name, encrypted=False))
             changes[name] = patch.data or patch.padded
             csv_name = str(PurePosixPath(name).with_suffix(".csv"))
             if self.has(csv_name) and name in self.args.files.values():
                 old, new = NvsPartition.from_bytes(self.part(name)), NvsPartition.from_bytes(patch.data)
-                changes[csv_name] = edit_mfg_csv(self.text(csv_name), old, new).encode("utf-8", "surrogateescape")
+                changes[csv_name] = edit_mfg_csv(self.text(csv_name), old, new).encode(
+                    "utf-8", "surrogateescape"
+                )
         if added:
             changes.update(self._args_with(added))
         for name in self.factory_images():
@@ -151,23 +163,15 @@ class Release:
             )
         return image
 
-    def _args_with(self, added: list[tuple[int, str, str]]) -> dict[str, bytes]:
+    def _args_with(self, added: list[FlashPart]) -> dict[str, bytes]:
         """Return the two lists of parts with new parts in them, where the release has them."""
         changes = {}
-        if self.has(DOWNLOAD_CONFIG):
-            text = self.text(DOWNLOAD_CONFIG)
-            stripped = text.rstrip()
-            words = "".join(f" {offset:#x} {name}" for offset, name, _ in added)
-            changes[DOWNLOAD_CONFIG] = (stripped + words + text[len(stripped) :]).encode()
-        if self.has(FLASHER_ARGS):
-            document = json.loads(self.text(FLASHER_ARGS))
-            extra = document.pop("extra_esptool_args", None)
-            for offset, name, partition in added:
-                document["flash_files"][f"{offset:#x}"] = name
-                document[partition] = {"offset": f"{offset:#x}", "file": name, "encrypted": "false"}
-            if extra is not None:
-                document["extra_esptool_args"] = extra
-            changes[FLASHER_ARGS] = (json.dumps(document, indent=4) + "\n").encode()
+        for name, read, render in _PART_LISTS:
+            if self.has(name):
+                args = self._parsed(name, read)
+                for part in added:
+                    args = args.with_part(part)
+                changes[name] = render(args).encode()
         return changes
 
     def flash_settings(self) -> Mapping[str, str]:
@@ -199,7 +203,9 @@ def open_folder(path: Path, overrides: Mapping[str, Path] | None = None) -> Rele
     if len(found) == 1:
         return Release(tree, found[0].name + "/")
     what = f"holds {len(found)} releases" if found else f"holds neither {FLASHER_ARGS} nor {DOWNLOAD_CONFIG}"
-    hint = f"give one of {', '.join(str(child) for child in found)}" if found else "give the folder of a release"
+    hint = (
+        f"give one of {', '.join(str(child) for child in found)}" if found else "give the folder of a release"
+    )
     raise InputError(f"{path}: {what}", hint)
 
 
@@ -224,7 +230,9 @@ def open_archive(path: Path) -> Release:
         depth = min(prefix.count("/") for prefix in prefixes)
         nearest = sorted(prefix for prefix in prefixes if prefix.count("/") == depth)
         if len(nearest) > 1:
-            raise InputError(f"{path}: holds {len(nearest)} releases: {', '.join(nearest)}", "unpack it and give one")
+            raise InputError(
+                f"{path}: holds {len(nearest)} releases: {', '.join(nearest)}", "unpack it and give one"
+            )
         return Release(tree, nearest[0])
     raise _no_release(path, names)
 
@@ -232,7 +240,9 @@ def open_archive(path: Path) -> Release:
 def _no_release(path: Path, names: list[str]) -> EspAtError:
     inner = [name for name in names if name.lower().endswith(".zip")]
     if inner:
-        return InputError(f"{path}: is a .zip that holds another .zip ({inner[0]})", "unpack it and give the inner one")
+        return InputError(
+            f"{path}: is a .zip that holds another .zip ({inner[0]})", "unpack it and give the inner one"
+        )
     images = [name for name in names if name.lower().endswith(".bin")]
     if images:
         return InputError(

@@ -170,13 +170,11 @@ class _StagedFolder:
 
     def commit(self) -> None:
         try:
-            if os.path.lexists(self._target):
-                raise InputError(f"{self._target}: has come into being meanwhile", "give another output")
-            self.staged.rename(self._target)
+            self.staged.rename(self._target)  # fails where a file or a folder with contents stands there now
             files.sync_folder(self._target.parent)
-        except BaseException:
+        except OSError as error:
             self.discard()
-            raise
+            raise InputError(f"{self._target}: cannot be written: {error.strerror or error}") from error
 
     def discard(self) -> None:
         import shutil
@@ -194,7 +192,7 @@ def _write_new(path: Path, data: bytes, mode: int) -> None:
 
 def _copy_one(source: Path, target: Path, data: bytes | None, *, private: bool) -> None:
     if data is None and source.is_symlink():
-        target.symlink_to(os.readlink(source))
+        target.symlink_to(source.readlink())
         return
     status = source.stat()
     if not stat.S_ISREG(status.st_mode):

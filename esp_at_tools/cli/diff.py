@@ -35,12 +35,8 @@ def command(a: Path, b: Path, partition_table_offset: int | None) -> None:
     form of the two. The exit status is 1 if anything differs.
     """
     talk = current_output()
-    offsets = [None if Firmware.is_lone_partition(path) else partition_table_offset for path in (a, b)]
-    firmwares = [
-        Firmware.open(path, partition_table_offset=offset)
-        for path, offset in zip((a, b), offsets, strict=True)
-    ]
-    result = compare(*firmwares)
+    first, second = (Firmware.open(path, partition_table_offset=partition_table_offset) for path in (a, b))
+    result = compare(first, second)
     if talk.json:
         talk.document(_document(result, a, b))
     else:

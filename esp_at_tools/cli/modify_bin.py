@@ -48,7 +48,12 @@ def _value_options(command: F) -> F:
 def _option(
     option: str, short: str, name: str, metavar: str, text: str, *, hidden: bool = False
 ) -> Callable[[F], F]:
-    return click.option(option, short, name, metavar=metavar, multiple=True, help=text, hidden=hidden)
+    return click.option(option, short, _parameter(name), metavar=metavar, multiple=True, help=text, hidden=hidden)
+
+
+def _parameter(name: str) -> str:
+    """Return a name as a Python identifier (``client_ca.0`` → ``client_ca__0``)."""
+    return name.replace(".", "__")
 
 
 @click.command("modify-bin", short_help="Change settings, certificates, keys and GATT rows.")
@@ -190,9 +195,10 @@ def _request(
 ) -> Request:
     """Gather the changes from the options and the profile; an option goes before the profile."""
     asked = _Asked()
-    for name, texts in values.items():
+    for parameter, texts in values.items():
+        name = parameter.replace("__", ".")
         for text in texts:
-            asked.take(name, text, option_of(name), is_path=name in PKI_ITEMS)
+            asked.take(name, text, option_of(name))
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         if not equals:
@@ -235,11 +241,9 @@ class _Asked:
             raise InputError(
                 f"{source}: {name} is a certificate or key, not a text", f"write --set {name}=@FILE"
             )
-        self.take(
-            name, text.removeprefix("@") if name in PKI_ITEMS else text, source, is_path=name in PKI_ITEMS
-        )
+        self.take(name, text.removeprefix("@") if name in PKI_ITEMS else text, source)
 
-    def take(self, name: str, text: str, source: str, *, is_path: bool) -> None:
+    def take(self, name: str, text: str, source: str) -> None:
         before = self._texts.setdefault(name, text)
         if before != text:
             raise InputError(
@@ -247,7 +251,7 @@ class _Asked:
                 "give it once",
             )
         self.sources.setdefault(name, source)
-        if is_path:
+        if name in PKI_ITEMS:
             self.request.pki[name] = read_pki_file(Path(text))
         elif name in SETTINGS:
             self.request.settings[name] = parse_value(name, text, source)

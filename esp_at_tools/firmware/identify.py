@@ -8,13 +8,16 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from esp_at_tools.errors import InputError
+from esp_at_tools.errors import FormatError, InputError
+from esp_at_tools.formats.app_image import AppImage
 
 IMAGE_MAGIC = 0xE9
 APP_DESC_MAGIC = struct.pack("<I", 0xABCD5432)
 TABLE_MAGIC = b"\xaa\x50"
 BOOTLOADER_LIMIT = 0x8000
 """A bootloader ends before the partition table."""
+SLACK = 0x10000
+"""Bytes that may follow an application in its file: a signature and what aligns it."""
 MIN_IMAGE_SIZE = 0x9000
 """A full image reaches at least past the partition table."""
 
@@ -51,7 +54,15 @@ def _is_text(data: bytes) -> bool:
 
 
 def _is_app(data: bytes) -> bool:
-    return data[0] == IMAGE_MAGIC and data[0x20:0x24] == APP_DESC_MAGIC
+    if data[0] != IMAGE_MAGIC:
+        return False
+    if data[0x20:0x24] == APP_DESC_MAGIC:
+        return True
+    try:  # the ESP8266 has its descriptor elsewhere
+        image = AppImage.from_bytes(data)
+    except FormatError:
+        return False
+    return not image.is_bootloader and len(data) - image.size < SLACK
 
 
 def _is_bootloader(data: bytes) -> bool:

@@ -113,7 +113,7 @@ def find_images(source: Source, flash_map: FlashMap) -> tuple[AppImage | None, A
         bootloader = read_image(source, offset, flash_map.offset - offset)
         if bootloader is not None:
             break
-    apps = (read_image(source, partition.offset, partition.size) for partition in flash_map.apps())
+    apps = (read_image(source, partition.offset, partition.size) for partition in flash_map.primary.apps)
     return bootloader, next((app for app in apps if app is not None), None)
 
 
@@ -146,7 +146,7 @@ def check_whole(source: Source, flash_map: FlashMap, app: AppImage | None) -> No
 
 def _check_app_present(source: Source, flash_map: FlashMap) -> None:
     """Refuse an image whose first application is missing or not whole; one that is blank is another matter."""
-    first = flash_map.apps()[0]
+    first = flash_map.primary.apps[0]
     if first.offset >= source.end:
         raise InputError(
             f"{source.path}: is cut off: it ends at {source.end:#x}, before its application at {first.offset:#x}",

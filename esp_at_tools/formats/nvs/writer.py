@@ -133,8 +133,9 @@ class _KeyField(NamedTuple):
 class _Pages:
     """Pages being filled in order; they go on past the partition's end, so that errors can give numbers."""
 
-    def __init__(self, version: int) -> None:
+    def __init__(self, version: int, *, leave_last: bool) -> None:
         self.version = version
+        self.leave_last = leave_last  # to strings, as the generator does
         self.done: list[bytes] = []
         self.room = ENTRY_COUNT  # entries left in the current page
         self._parts: list[bytes] = []
@@ -291,7 +292,7 @@ def _put_in_chunks(pages: _Pages, record: NvsRecord, key: _KeyField) -> None:
 
 def _put(pages: _Pages, record: NvsRecord, padding: _Padding) -> None:
     block = _block(record, pages.version, padding)
-    if block is not None and block.span + block.spare <= pages.room:
+    if block is not None and block.span + (block.spare if pages.leave_last else 0) <= pages.room:
         pages.put(block)
     elif block is None or (record.type == "blob" and not block.spare):
         _put_in_chunks(pages, record, _key_field(record.key, padding))
@@ -353,6 +354,8 @@ def write_partition(
     version: int = 2,
     style: NvsStyle = CURRENT_STYLE,
     keys: NvsKeys | None = None,
+    spill: bool = True,
+    tight: bool = False,
 ) -> bytes:
     """Return the image of a fresh partition that holds ``records`` in this order.
 
@@ -363,13 +366,18 @@ def write_partition(
         version: 2, or 1 for blobs in one piece of at most 1984 bytes each.
         style: which generator's spare pages.
         keys: encrypt the entries with these.
+        spill: False for a plain image that will be encrypted: what keys outside ASCII push past their
+            entries stays out, as it does with ``keys``.
+        tight: strings may take the last entry of a page, as in the firmware and unlike the generator.
 
     Raises:
         InputError: the records do not fit, a value is out of its type's range, or ``size`` is impossible.
     """
     usable = usable_pages(size)
-    padding: _Padding = "blank" if not style.wide_keys_shift else "shifted" if keys else "spilled"
-    pages = _Pages(check_version(version))
+    padding: _Padding = (
+        "blank" if not style.wide_keys_shift else "spilled" if spill and not keys else "shifted"
+    )
+    pages = _Pages(check_version(version), leave_last=not tight)
     first_over: NvsRecord | None = None
     for record in records:
         _put(pages, record, padding)

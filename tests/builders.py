@@ -128,7 +128,12 @@ def release(folder: Path, mfg_nvs: bytes | None = None, csv_text: str | None = N
         "write_flash_args": [word for key, value in settings.items() for word in (f"--{key}", value)],
         "flash_settings": settings,
         "flash_files": {f"{at:#x}": name for at, (name, _) in placed.items()},
-        "extra_esptool_args": {"after": "hard_reset", "before": "default_reset", "stub": True, "chip": "esp32c3"},
+        "extra_esptool_args": {
+            "after": "hard_reset",
+            "before": "default_reset",
+            "stub": True,
+            "chip": "esp32c3",
+        },
     }
     files["flasher_args.json"] = json.dumps(document, indent=4).encode()
     words = ["--flash_mode dio --flash_freq 40m --flash_size 4MB"]
@@ -161,7 +166,9 @@ def full_image(folder: Path, size: int) -> bytes:
 def tree(path: Path) -> dict[str, bytes]:
     """Every file of a folder or .zip, by name."""
     if path.is_dir():
-        return {file.relative_to(path).as_posix(): file.read_bytes() for file in path.rglob("*") if file.is_file()}
+        return {
+            file.relative_to(path).as_posix(): file.read_bytes() for file in path.rglob("*") if file.is_file()
+        }
     with zipfile.ZipFile(path) as archive:
         return {name: archive.read(name) for name in archive.namelist() if not name.endswith("/")}
 
@@ -188,7 +195,12 @@ def key_pem(number: int = 0) -> bytes:
 
 
 def certificate(
-    number: int = 0, *, ca: bool = False, days: tuple[int, int] = (-1, 3650), der: bool = False, name: str = ""
+    number: int = 0,
+    *,
+    ca: bool = False,
+    days: tuple[int, int] = (-1, 3650),
+    der: bool = False,
+    name: str = "",
 ) -> bytes:
     """A certificate for :func:`key_pair` of the same number, self-signed."""
     from cryptography import x509

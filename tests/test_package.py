@@ -32,7 +32,9 @@ def test_data_folders_are_installed() -> None:
     assert list(templates_folder().glob("*.j2"))
 
 
-@pytest.mark.skipif("ESP_AT_EXPECT_INSTALLED" not in os.environ, reason="set in CI, where the wheel is tested")
+@pytest.mark.skipif(
+    "ESP_AT_EXPECT_INSTALLED" not in os.environ, reason="set in CI, where the wheel is tested"
+)
 def test_the_tested_package_is_the_installed_one() -> None:
     home = Path(esp_at_tools.__file__).resolve()
     assert "site-packages" in home.parts
@@ -50,7 +52,9 @@ def test_the_tested_package_is_the_installed_one() -> None:
 )
 def test_start_up_loads_nothing_heavy(code: str, tmp_path: Path) -> None:
     check = f"import sys; {code}; bad = [m for m in {HEAVY!r} if m in sys.modules]; sys.exit(','.join(bad))"
-    done = subprocess.run([sys.executable, "-c", check], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", check], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -71,7 +75,10 @@ def test_the_repository_names_no_foreign_place() -> None:
         relative = path.relative_to(REPOSITORY)
         if path.suffix not in {".py", ".md", ".toml", ".csv", ".j2", ".yaml", ""} or not path.is_file():
             continue
-        if any(part.startswith((".git", ".venv", ".mypy", ".ruff", ".pytest", ".hypo")) for part in relative.parts):
+        if any(
+            part.startswith((".git", ".venv", ".mypy", ".ruff", ".pytest", ".hypo"))
+            for part in relative.parts
+        ):
             continue
         text = path.read_text("utf-8", errors="replace")
         assert not [word for word in bad if word in text], relative

@@ -70,6 +70,19 @@ class CsvContent:
     warnings: tuple[str, ...]
 
 
+def decode_csv(data: bytes, name: str = "CSV") -> str:
+    """Return the text of a CSV file.
+
+    Raises:
+        FormatError: it is not UTF-8.
+    """
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise FormatError(f"{name}, line {line}: is not UTF-8", "save the CSV as UTF-8") from None
+
+
 def parse_csv(
     text: str,
     *,
@@ -171,10 +184,10 @@ class _Parser:
         cells.update(dict.fromkeys(header[len(row) :]))
         missing = [column for column in COLUMNS if column not in cells]
         if missing:
-            raise FormatError(
-                f"{self.name}: there is no column {', '.join(missing)}",
-                f"the first line that is no comment must name the columns: {','.join(COLUMNS)}",
-            )
+            hint = f"the first line that is no comment must name the columns: {','.join(COLUMNS)}"
+            if header and header[0].startswith("\ufeff"):
+                hint = "the file begins with a byte order mark: save it as UTF-8 without one"
+            raise FormatError(f"{self.name}: there is no column {', '.join(missing)}", hint)
         try:
             self._take(cells["key"], cells["type"], cells["encoding"], cells["value"])
             self._check_size_of_cells(row, cells["encoding"])

@@ -24,6 +24,7 @@ from esp_at_tools.formats.nvs.model import (
     NvsEntry,
     NvsProblem,
     NvsType,
+    crc32,
 )
 from esp_at_tools.formats.nvs.reader import NvsReading, NvsRecord, read_partition
 from esp_at_tools.formats.nvs.writer import (
@@ -145,6 +146,11 @@ class NvsPartition:
         return cls(data, plain, read_partition(plain), keys, size)
 
     @property
+    def encrypted(self) -> bool:
+        """Whether :meth:`to_bytes` encrypts."""
+        return self._keys is not None
+
+    @property
     def entries(self) -> tuple[NvsEntry, ...]:
         """What the firmware reads, in order."""
         if not self._changed():
@@ -252,7 +258,7 @@ class NvsPartition:
         """
         plain = self._plain_bytes() if self._changed() else self._plain
         pages = range(0, len(plain) - PAGE_SIZE + 1, PAGE_SIZE)
-        used = sum(_written(plain[page + ENTRY_SIZE : page + FIRST_ENTRY_OFFSET]) for page in pages)
+        used = sum(_written(plain[page : page + FIRST_ENTRY_OFFSET]) for page in pages)
         total = usable_pages(max(self.size // PAGE_SIZE, 1) * PAGE_SIZE) * ENTRY_COUNT
         return NvsUsage(used, total)
 
@@ -385,9 +391,11 @@ def _is_entry(record: NvsRecord, index: int | None, key: bytes) -> bool:
     return record.key == key and record.namespace_index == index and record.kind == "entry"
 
 
-def _written(bitmap: bytes) -> int:
-    """Return how many entries a page's bitmap calls written: 0b10, so the upper bit without the lower."""
-    bits = int.from_bytes(bitmap, "little") & ((1 << 2 * ENTRY_COUNT) - 1)
+def _written(head: bytes) -> int:
+    """Return how many entries a page calls written: 0b10 in its bitmap, if its header is sound."""
+    if crc32(head[4:28]).to_bytes(4, "little") != head[28:ENTRY_SIZE]:
+        return 0
+    bits = int.from_bytes(head[ENTRY_SIZE:], "little") & ((1 << 2 * ENTRY_COUNT) - 1)
     lower = ((1 << 2 * ENTRY_COUNT) - 1) // 3
     return ((bits >> 1) & ~bits & lower).bit_count()
 

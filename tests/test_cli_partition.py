@@ -215,6 +215,17 @@ def test_check_of_a_secondary_table_against_another_primary(cli, primary, second
     assert (result.status, result.out) == (1, "error: mfg_nvs at 0x1f000: overlaps ota_0 at 0x60000\n")
 
 
+def test_check_of_both_tables_of_an_image(cli, image):
+    data = bytearray(image.read_bytes())
+    low = PartitionTable.from_csv("mfg_nvs,data,nvs,0x1e000,8K\n", primary=False).to_bytes()
+    data[0x1E000 : 0x1E000 + len(low)] = low
+    image.write_bytes(data)
+    result = cli("partition", "check", image)
+    assert result.status == 1
+    assert "error: mfg_nvs at 0x1e000: the offset is below 0x1f000" in result.out
+    assert "error: mfg_nvs at 0x1e000: overlaps its own table at 0x1e000" in result.out
+
+
 def test_check_takes_the_size_of_the_flash_from_an_unfilled_image(cli, shared, tmp_path):
     folder = shared / "firmware/ESP32-C3-MINI-1-V5.0.1.0-assembled"
     data = bytearray((folder / "factory/factory_MINI-1_unfilled.bin").read_bytes())

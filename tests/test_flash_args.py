@@ -138,7 +138,8 @@ def test_settings_may_be_absent():
 
 BAD_PATHS = [
     "", "/etc/passwd", "../a.bin", "a/../../b.bin", "a/..", ".", "./a.bin", "a//b.bin", "a/", "C:/a.bin",
-    "C:a.bin", "a.bin:stream", "\\\\server\\a", "..\\a.bin", "a\0b", "a\nb", 'a"b', "x" * 5000, "\ud800",
+    "C:a.bin", "a.bin:stream", "\\\\server\\a", "..\\a.bin", "a\0b", "a\nb", "a\x1fb", 'a"b', "x" * 5000,
+    "\ud800",
 ]  # fmt: skip
 
 

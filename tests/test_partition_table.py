@@ -165,6 +165,42 @@ def test_lines_that_are_read(line, expected):
     assert (read.type, read.subtype, read.offset, read.size) == expected
 
 
+NUMBERS = {
+    "data": {
+        "ota": 0, "phy": 1, "nvs": 2, "coredump": 3, "nvs_keys": 4, "efuse": 5, "undefined": 6,
+        "esphttpd": 0x80, "fat": 0x81, "spiffs": 0x82, "littlefs": 0x83, "tee_ota": 0x90,
+    },
+    "app": {
+        "factory": 0, "test": 0x20, "ota_0": 0x10, "ota_7": 0x17, "ota_15": 0x1F, "tee_0": 0x30, "tee_1": 0x31,
+    },
+    "bootloader": {"primary": 0, "ota": 1, "recovery": 2},
+    "partition_table": {"primary": 0, "ota": 1},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", NUMBERS)
+def test_numbers_of_the_subtypes(kind):
+    assert {
+        name: table(f"x,{kind},{name},0x10000,8K").partitions[0].subtype for name in NUMBERS[kind]
+    } == NUMBERS[kind]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "x,partition_table,primary,0x7000,4K",
+        "x,partition_table,primary,0x8000,8K",
+        "x,partition_table,ota,0x8000,4K",
+        "x,bootloader,ota,0x1000,4K",
+        "x,bootloader,primary,0x1000,0x7001",
+        "x,data,0,0x1000,4K",
+    ],
+)
+def test_only_the_bootloader_and_the_table_itself_may_stand_below(line):
+    with pytest.raises(FormatError, match="overlaps: the primary table occupies"):
+        table(line)
+
+
 def test_bootloader_is_placed_where_it_is_said_to_be():
     text = "boot,bootloader,primary,,\ntable,partition_table,primary,,\nnvs,data,nvs,,16K\n"
     read = table(text, bootloader_offset=0x1000)
@@ -504,6 +540,7 @@ def test_secondary_table_without_an_application_is_fine():
     ("line", "level", "message"),
     [
         ("x,0x40,1,0x111000,4K", None, ""),
+        ("x,0x40,1,0x111000,508K", None, ""),
         ("x,0x40,1,0x110000,4K", "error", "overlaps its own table at 0x110000"),
         ("x,0x40,1,0x18f000,8K", "error", "overlaps ota_0 at 0x190000"),
         ("x,0x40,1,0x9000,4K", "error", "overlaps nvs at 0x9000"),
@@ -552,6 +589,25 @@ def test_a_table_elsewhere_is_taken_where_nothing_is_at_0x8000():
     assert locate_primary(image((0x2000, NO_APP), (0xC000, GOOD)))[0] == 0xC000
     code = bytes(range(256)) * 0x60  # a bootloader that reaches past 0x8000
     assert locate_primary(image((0x2000, code), (0xC000, GOOD)))[0] == 0xC000
+
+
+@pytest.mark.parametrize(
+    "chance",
+    [
+        row(offset=0x9001),
+        row(size=0),
+        row(name=b"\x01\x02\x03"),
+        row(name=b""),
+        row(name=b"a\0b"),
+        b"\xeb\xeb" + bytes(30),
+    ],
+)
+def test_bytes_that_look_like_a_row_by_chance_are_no_table(chance):
+    data = image((0x8000, b"code" * 8 + chance + b"code"), (0xC000, GOOD))
+    assert not has_table_rows(data[0x8000:0x9000])
+    assert locate_primary(data)[0] == 0xC000
+    assert has_table_rows(b"code" * 8 + row())
+    assert not has_table_rows(row()[:31])
 
 
 def test_a_table_without_application_is_never_the_primary_one():

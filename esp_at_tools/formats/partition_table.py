@@ -318,7 +318,20 @@ class PartitionTable:
         bootloader_offset: int | None = None,
         variables: Mapping[str, str] | None = None,
     ) -> PartitionTable:
-        """Read a CSV table; see :func:`esp_at_tools.formats.partition_csv.parse_csv`."""
+        """Read a CSV table; see :func:`esp_at_tools.formats.partition_csv.parse_csv` for what it takes.
+
+        Args:
+            text: the CSV.
+            offset_part_table: address of the table; partitions without an offset begin a sector later.
+            primary: whether it is the primary table; only errors are worded by it.
+            md5: whether :meth:`to_bytes` shall write a checksum. The primary table of AT firmware has
+                none, the secondary one has.
+            bootloader_offset: where the bootloader is, for a table that lists it.
+            variables: values for ``$NAME`` and ``${NAME}``.
+
+        Raises:
+            FormatError: a line that cannot be read, or no partition at all.
+        """
         from esp_at_tools.formats.partition_csv import parse_csv
 
         partitions = parse_csv(
@@ -331,7 +344,11 @@ class PartitionTable:
         return cls(_at_least_one(partitions), md5)
 
     def to_csv(self) -> str:
-        """Return the table as CSV; see :func:`esp_at_tools.formats.partition_csv.render_csv`."""
+        """Return the table as CSV, as ``gen_esp32part.py`` writes it.
+
+        Raises:
+            FormatError: a name or a flag that CSV cannot hold.
+        """
         from esp_at_tools.formats.partition_csv import render_csv
 
         return render_csv(self.partitions)

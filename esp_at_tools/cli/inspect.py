@@ -1,0 +1,97 @@
+"""``inspect``: the X-ray of a firmware."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from esp_at_tools import files
+from esp_at_tools.cli.common import NUMBER, PATH, Output, current_output, json_option, talk_options
+from esp_at_tools.cli.inspect_view import clean
+from esp_at_tools.cli.modify_bin import chip_name
+from esp_at_tools.firmware.firmware import Firmware
+
+CHECK_FAILED = 1
+
+
+@click.command("inspect", short_help="Show what a firmware is, and check it.")
+@click.argument("input_path", type=PATH, metavar="INPUT")
+@click.option("--check", is_flag=True, help="Exit with status 1 when a check finds an error.")
+@click.option(
+    "--html", type=PATH, metavar="FILE", help="Write the report as one page that works offline, too."
+)
+@click.option(
+    "--chip", default="", metavar="CHIP", help="The chip, for a partition alone: esp32c3, esp8266, …"
+)
+@click.option(
+    "--module", default="", metavar="NAME", help="The module, for a partition alone: ESP32C3/MINI-1"
+)
+@click.option(
+    "--partition-table-offset", type=NUMBER, metavar="N", help="Where the table is.  [default: 0x8000]"
+)
+@click.option(
+    "--parameter-offset",
+    "-os",
+    type=NUMBER,
+    metavar="N",
+    help="Where the parameters are, if the tables do not tell.",
+)
+@json_option
+@talk_options
+def command(
+    input_path: Path,
+    check: bool,
+    html: Path | None,
+    chip: str,
+    module: str,
+    partition_table_offset: int | None,
+    parameter_offset: int | None,
+) -> None:
+    """Show what a firmware is: flash map, applications, settings, certificates, Bluetooth services.
+
+    INPUT is a full flash image, a release folder or its .zip, a lone mfg_nvs.bin or factory_param.bin.
+    Everything is checked; no byte of a private key is shown.
+    """
+    from esp_at_tools.firmware.report import report
+
+    talk = current_output()
+    firmware = Firmware.open(
+        input_path,
+        chip=chip_name(chip, module),
+        partition_table_offset=partition_table_offset,
+        parameter_offset=parameter_offset,
+    )
+    found = report(firmware)
+    if html is not None:
+        from esp_at_tools.cli.inspect_html import render
+
+        _check_apart(html, input_path)
+        files.write_file(html, render(found).encode("utf-8"))
+        talk.note(f"written: {clean(html)}")
+    _show(talk, found)
+    if check and any(finding["level"] == "error" for finding in found["checks"]):
+        raise click.exceptions.Exit(CHECK_FAILED)
+
+
+def _check_apart(html: Path, input_path: Path) -> None:
+    """Refuse to write the page over the firmware."""
+    from esp_at_tools.errors import InputError
+
+    if html.exists() and html.samefile(input_path):
+        raise InputError(f"--html {html}: is the input itself", "give another path")
+
+
+def _show(talk: Output, found: dict[str, Any]) -> None:
+    """Print the report in the form that was asked for; ``--quiet`` leaves errors and warnings."""
+    if talk.json:
+        talk.document(found)
+    elif talk.quiet:
+        for finding in found["checks"]:
+            if finding["level"] != "info":
+                click.echo(f"{finding['level']}: {clean(finding['message'])}", err=True)
+    else:
+        from esp_at_tools.cli.inspect_terminal import print_report
+
+        print_report(talk.console(), found)

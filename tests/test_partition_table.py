@@ -171,7 +171,8 @@ NUMBERS = {
         "esphttpd": 0x80, "fat": 0x81, "spiffs": 0x82, "littlefs": 0x83, "tee_ota": 0x90,
     },
     "app": {
-        "factory": 0, "test": 0x20, "ota_0": 0x10, "ota_7": 0x17, "ota_15": 0x1F, "tee_0": 0x30, "tee_1": 0x31,
+        "factory": 0, "test": 0x20, "ota_0": 0x10, "ota_7": 0x17, "ota_15": 0x1F,
+        "tee_0": 0x30, "tee_1": 0x31,
     },
     "bootloader": {"primary": 0, "ota": 1, "recovery": 2},
     "partition_table": {"primary": 0, "ota": 1},

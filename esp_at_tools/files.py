@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -84,6 +83,21 @@ def check_output(path: Path) -> Path:
     return target
 
 
+def check_new_folder(path: Path) -> Path:
+    """Return the real path of an output folder that must not exist yet.
+
+    Raises:
+        InputError: something stands there, or its parent folder is missing.
+    """
+    target = Path(os.path.realpath(path))
+    if os.path.lexists(path):
+        what = "is an existing folder" if target.is_dir() else "exists already and is not a folder"
+        raise InputError(f"{path}: {what}", "give the path of a new folder")
+    if not target.parent.is_dir():
+        raise InputError(f"{path}: its folder does not exist", f"create {path.parent} first")
+    return target
+
+
 @contextlib.contextmanager
 def _deleted_on_error(path: Path) -> Iterator[None]:
     try:
@@ -103,7 +117,7 @@ def stage(target: Path, write: Callable[[IO[bytes]], None], *, private: bool) ->
     Raises:
         InputError: it cannot be written (no permission, disk full, …); nothing is left behind.
     """
-    staged = target.parent / f".{target.name[:100]}.{secrets.token_hex(6)}.tmp"
+    staged = target.parent / f".{target.name[:100]}.{os.urandom(6).hex()}.tmp"
     try:
         descriptor = os.open(
             staged,

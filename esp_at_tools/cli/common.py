@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -16,6 +15,11 @@ from esp_at_tools.numbers import parse_number
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+if TYPE_CHECKING:
+    _Number = click.ParamType[int]
+else:
+    _Number = click.ParamType  # before click 8.2 it could not be subscripted
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -44,6 +48,8 @@ class Output:
 
     def document(self, value: Any) -> None:
         """Print the one JSON document of ``--json`` on stdout."""
+        import json
+
         click.echo(json.dumps(value, indent=2))
 
     def console(self, stream: IO[str] | None = None, *, width: int | None = None) -> Console:
@@ -91,7 +97,7 @@ def json_option(command: F) -> F:
     )(command)  # fmt: skip
 
 
-class NumberType(click.ParamType):
+class NumberType(_Number):
     """A number as 4096, 0x1000, 4K or 4M."""
 
     name = "number"

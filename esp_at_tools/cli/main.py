@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import importlib
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -57,6 +55,8 @@ class LazyGroup(click.Group):
         """As click does, with the nearest command named when there is none of that name."""
         name = args[0]
         if not name.startswith("-") and self.get_command(ctx, name) is None:
+            import difflib
+
             near = difflib.get_close_matches(name.replace("_", "-"), COMMANDS, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"the commands are: {', '.join(COMMANDS)}"
             raise click.UsageError(f"there is no command {name!r}; {hint}", ctx)
@@ -102,6 +102,8 @@ def _report(output: Output, message: str, hint: str, *, details: dict[str, Any] 
     text = f"error: {message}" + (f"\n  {hint}" if hint else "")
     click.echo(text.encode("utf-8", "backslashreplace").decode("utf-8"), err=True)
     if output.json:
+        import json
+
         click.echo(json.dumps({"error": {"message": message, "hint": hint, **(details or {})}}, indent=2))
 
 

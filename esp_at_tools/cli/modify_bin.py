@@ -48,7 +48,8 @@ def _value_options(command: F) -> F:
 def _option(
     option: str, short: str, name: str, metavar: str, text: str, *, hidden: bool = False
 ) -> Callable[[F], F]:
-    return click.option(option, short, _parameter(name), metavar=metavar, multiple=True, help=text, hidden=hidden)
+    names = (option, short, _parameter(name))
+    return click.option(*names, metavar=metavar, multiple=True, help=text, hidden=hidden)
 
 
 def _parameter(name: str) -> str:

@@ -24,11 +24,11 @@ from esp_at_tools.firmware.source import Kind, Patch, PendingOutput, Source
 from esp_at_tools.formats.nvs import NvsPartition
 from esp_at_tools.formats.partition_table import Partition
 from esp_at_tools.settings.layout import Layout, Value
-from esp_at_tools.settings.legacy import LegacyLayout
 from esp_at_tools.settings.modern import PARTITION as MFG_NVS
 from esp_at_tools.settings.modern import ModernLayout
 from esp_at_tools.settings.names import (
     FACTORY_PARAM,
+    LEGACY_PARTITIONS,
     PKI_ITEMS,
     SETTINGS,
     check_name,
@@ -185,7 +185,7 @@ class Firmware:
         data = source.read(0, source.end)
         partition = Partition(source.kind, 0, 0, 0, source.end)
         if source.kind == FACTORY_PARAM:
-            legacy = LegacyLayout({FACTORY_PARAM: data}, {FACTORY_PARAM: len(data)})
+            legacy = _legacy_layout({FACTORY_PARAM: partition}, source)
             platform = str(legacy.settings().get("platform", ""))
             told = platform.removeprefix("PLATFORM_").lower()
             return cls(source, legacy, {FACTORY_PARAM: partition}, None, agreed_chip(source, told, chip))
@@ -208,10 +208,8 @@ class Firmware:
             layout: Layout = ModernLayout(NvsPartition.from_bytes(source.read(place.offset, place.size)))
             return cls(source, layout, {MFG_NVS: place}, flash_map, chip_name)
         if FACTORY_PARAM in places:
-            used = {name: place for name, place in places.items() if name in LegacyLayout.PARTITIONS}
-            contents = {name: source.read(place.offset, place.size) for name, place in used.items()}
-            legacy = LegacyLayout(contents, {name: place.size for name, place in used.items()})
-            return cls(source, legacy, used, flash_map, chip_name)
+            used = {name: place for name, place in places.items() if name in LEGACY_PARTITIONS}
+            return cls(source, _legacy_layout(used, source), used, flash_map, chip_name)
         raise no_parameters(source, flash_map)
 
     # --- reading -----------------------------------------------------------------------------
@@ -341,15 +339,23 @@ class Firmware:
         source = open_source(pending.staged, pending.overrides)
         wanted = Contents.of(self.layout)
         layout = self._layout_of(source)
-        if layout is None or Contents.of(layout) != wanted:
+        if Contents.of(layout) != wanted:
             raise EspAtError(
                 f"{self.source.path}: the changed firmware does not read back as asked",
                 "nothing was written; this is a bug, please report it",
             )
 
-    def _layout_of(self, source: Source) -> Layout | None:
+    def _layout_of(self, source: Source) -> Layout:
         """Return the layout in a written source, its partitions taken from where they were before."""
-        contents = {name: source.read(place.offset, place.size) for name, place in self.places.items()}
-        if self.layout.name == "modern":
-            return ModernLayout(NvsPartition.from_bytes(contents[MFG_NVS]))
-        return LegacyLayout(contents, {name: place.size for name, place in self.places.items()})
+        if self.layout.name == "legacy":
+            return _legacy_layout(self.places, source)
+        place = self.places[MFG_NVS]
+        return ModernLayout(NvsPartition.from_bytes(source.read(place.offset, place.size)))
+
+
+def _legacy_layout(places: Mapping[str, Partition], source: Source) -> Layout:
+    """Return the legacy layout of these partitions; its formats load here, for few firmwares have them."""
+    from esp_at_tools.settings.legacy import LegacyLayout
+
+    contents = {name: source.read(place.offset, place.size) for name, place in places.items()}
+    return LegacyLayout(contents, {name: place.size for name, place in places.items()})

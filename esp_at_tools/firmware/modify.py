@@ -168,10 +168,10 @@ def modify(
 
 
 def _check_firmware(firmware: Firmware, findings: _Findings) -> None:
-    """Refuse tables that contradict themselves, and an ``mfg_nvs`` that the firmware would lose entries of."""
+    """Refuse tables that contradict themselves, and an ``mfg_nvs`` that has lost entries."""
     path = firmware.source.path
     if firmware.map is not None:
-        contradictions = firmware.map.contradictions(firmware.flash_size)
+        contradictions = [found.message for found in firmware.map.contradictions(firmware.flash_size)]
         if contradictions:
             findings.add(
                 "impossible",

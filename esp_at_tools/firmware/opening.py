@@ -11,9 +11,8 @@ from esp_at_tools.firmware import identify
 from esp_at_tools.firmware.flash_map import FlashMap
 from esp_at_tools.firmware.source import FileSource, Kind, Source
 from esp_at_tools.formats.app_image import AppImage
-from esp_at_tools.formats.factory_param import RECORD_SIZE
 from esp_at_tools.formats.nvs.model import PAGE_HEADER, PAGE_SIZE, crc32
-from esp_at_tools.formats.partition_table import Partition
+from esp_at_tools.formats.partition_table import END_ROW, ROW_SIZE, Partition, PartitionTable
 from esp_at_tools.settings.modern import PARTITION as MFG_NVS
 from esp_at_tools.settings.names import FACTORY_PARAM
 
@@ -55,7 +54,7 @@ def open_source(path: Path, overrides: Mapping[str, Path] | None = None) -> Sour
 
 
 def _kind_of(data: bytes) -> Kind:
-    if data[:2] == FACTORY_PARAM_MAGIC and len(data) <= RECORD_SIZE:
+    if data[:2] == FACTORY_PARAM_MAGIC and len(data) <= PAGE_SIZE:
         return "factory_param"
     return "mfg_nvs" if _is_nvs(data) else "image"
 
@@ -92,8 +91,7 @@ def no_parameters(source: Source, flash_map: FlashMap) -> InputError:
     names = ", ".join(place.partition.name for place in flash_map.places())
     if flash_map.problem:
         return InputError(
-            f"{source.path}: the secondary partition table at {flash_map.secondary_offset:#x} cannot be read: "
-            f"{flash_map.problem}",
+            f"{source.path}: the secondary partition table cannot be read: {flash_map.problem}",
             "at_customize.bin belongs there; give a firmware that has it",
         )
     return InputError(
@@ -145,11 +143,12 @@ def check_whole(source: Source, flash_map: FlashMap, app: AppImage | None) -> No
 
 
 def _check_app_present(source: Source, flash_map: FlashMap) -> None:
-    """Refuse an image whose first application is missing or not whole; one that is blank is another matter."""
+    """Refuse an image whose first application is missing or not whole; it may be blank."""
     first = flash_map.primary.apps[0]
     if first.offset >= source.end:
         raise InputError(
-            f"{source.path}: is cut off: it ends at {source.end:#x}, before its application at {first.offset:#x}",
+            f"{source.path}: is cut off: it ends at {source.end:#x}, "
+            f"before its application at {first.offset:#x}",
             "download it again, or give the release's folder or .zip",
         )
     if source.read(first.offset, 1)[0] == identify.IMAGE_MAGIC:
@@ -174,7 +173,7 @@ def with_parameters_at(source: Source, places: dict[str, Partition], offset: int
     """
     raw = source.read(offset, PAGE_SIZE) if 0 <= offset < source.end else b""
     if raw[:2] == identify.TABLE_MAGIC:
-        row = Partition.from_bytes(raw[:32])
+        (row,) = PartitionTable.from_bytes(raw[:ROW_SIZE] + END_ROW)
         if row.name == MFG_NVS:
             return {**places, MFG_NVS: row}
     if raw[:2] == FACTORY_PARAM_MAGIC:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import stat
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -136,9 +135,9 @@ class _StagedFolder:
 
     def __init__(self, source: Path, target: Path, changes: Mapping[str, bytes], *, private: bool) -> None:
         self.overrides: Mapping[str, Path] = {}
-        self._target = check_new_folder(target)
+        self._target = files.check_new_folder(target)
         _check_apart(source, self._target)
-        self.staged = self._target.parent / f".{self._target.name[:100]}.{secrets.token_hex(6)}.tmp"
+        self.staged = self._target.parent / f".{self._target.name[:100]}.{os.urandom(6).hex()}.tmp"
         try:
             self._copy(source, changes, private=private)
         except OSError as error:
@@ -200,21 +199,6 @@ def _copy_one(source: Path, target: Path, data: bytes | None, *, private: bool) 
     contents = files.read_file(source, limit=MAX_TOTAL_SIZE) if data is None else data
     mode = files.SECRET_MODE if private and data is not None else stat.S_IMODE(status.st_mode) | stat.S_IWUSR
     _write_new(target, contents, mode)
-
-
-def check_new_folder(path: Path) -> Path:
-    """Return the real path of an output folder that must not exist yet.
-
-    Raises:
-        InputError: something stands there, or its parent folder is missing.
-    """
-    target = Path(os.path.realpath(path))
-    if os.path.lexists(path):
-        what = "is an existing folder" if target.is_dir() else "exists already and is not a folder"
-        raise InputError(f"{path}: {what}", "a release folder is written to a new folder: give another path")
-    if not target.parent.is_dir():
-        raise InputError(f"{path}: its folder does not exist", f"create {path.parent} first")
-    return target
 
 
 def _check_apart(source: Path, target: Path) -> None:

@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from esp_at_tools.errors import EspAtError, FormatError, InputError
-from esp_at_tools.formats.factory_param import FIELDS, FactoryParam
 from esp_at_tools.formats.ble_data import BleData
+from esp_at_tools.formats.factory_param import FIELDS, FactoryParam
 from esp_at_tools.formats.pki_list import PkiList
 from esp_at_tools.settings.layout import LayoutName, Value, cannot_hold
-from esp_at_tools.settings.names import BLE_DATA, FACTORY_PARAM, PKI_ITEMS, SETTINGS
-
-_GROUPS = tuple(dict.fromkeys(item.group for item in PKI_ITEMS.values()))
+from esp_at_tools.settings.names import BLE_DATA, FACTORY_PARAM, PKI_GROUPS, PKI_ITEMS, SETTINGS
 
 
 class LegacyLayout:
@@ -30,7 +28,6 @@ class LegacyLayout:
     """
 
     name: LayoutName = "legacy"
-    PARTITIONS = (FACTORY_PARAM, BLE_DATA, *_GROUPS)
 
     def __init__(self, contents: Mapping[str, bytes], sizes: Mapping[str, int]) -> None:
         """Read the partitions; a damaged PKI or GATT partition is an error only once it is changed."""
@@ -40,7 +37,7 @@ class LegacyLayout:
         self.damaged: dict[str, FormatError] = {}
         """Partitions that cannot be read, and why."""
         self._lists: dict[str, PkiList] = {}
-        for group in _GROUPS:
+        for group in PKI_GROUPS:
             if group in contents:
                 try:
                     self._lists[group] = PkiList.from_bytes(contents[group])
@@ -71,7 +68,9 @@ class LegacyLayout:
 
     def pki_groups(self) -> dict[str, str]:
         """Return the partition of every PKI item."""
-        return {name: PKI_ITEMS[name].group if name in PKI_ITEMS else name.split(".")[0] for name in self.pki()}
+        return {
+            name: PKI_ITEMS[name].group if name in PKI_ITEMS else name.split(".")[0] for name in self.pki()
+        }
 
     def gatts(self) -> dict[str, str]:
         """Return the rows of the GATT table."""
@@ -80,7 +79,9 @@ class LegacyLayout:
     def set_setting(self, name: str, value: Value) -> None:
         """Set a field of the record."""
         if name not in FIELDS:
-            raise cannot_hold(name, self.name, "the record has no such field", "it came with the modern layout")
+            raise cannot_hold(
+                name, self.name, "the record has no such field", "it came with the modern layout"
+            )
         self.record = self.record.replace(**{name: value})
 
     def set_pki(self, name: str, data: bytes) -> None:

@@ -8,14 +8,20 @@ from esp_at_tools.errors import InputError
 from esp_at_tools.formats.nvs import NvsPartition
 from esp_at_tools.formats.nvs.model import NvsEntry, NvsType
 from esp_at_tools.settings.layout import LayoutName, Value, cannot_hold
-from esp_at_tools.settings.names import BLE_DATA, FACTORY_PARAM, PKI_ITEMS, SETTINGS, gatt_row_index
+from esp_at_tools.settings.names import (
+    BLE_DATA,
+    FACTORY_PARAM,
+    PKI_GROUPS,
+    PKI_ITEMS,
+    SETTINGS,
+    gatt_row_index,
+)
 
 PARTITION = "mfg_nvs"
 
 _SETTING_ORDER = tuple(name for name, setting in SETTINGS.items() if setting.nvs_type)
-_GROUPS = {item.group for item in PKI_ITEMS.values()}
 _GROUP_ORDER = {
-    group: tuple(item.name for item in PKI_ITEMS.values() if item.group == group) for group in _GROUPS
+    group: tuple(item.name for item in PKI_ITEMS.values() if item.group == group) for group in PKI_GROUPS
 }
 
 
@@ -54,12 +60,12 @@ class ModernLayout:
         return {
             entry.key: _as_bytes(entry.value)
             for entry in self.nvs.entries
-            if entry.namespace in _GROUPS and not isinstance(entry.value, int)
+            if entry.namespace in PKI_GROUPS and not isinstance(entry.value, int)
         }
 
     def pki_groups(self) -> dict[str, str]:
         """Return the namespace of every PKI item."""
-        return {entry.key: entry.namespace for entry in self.nvs.entries if entry.namespace in _GROUPS}
+        return {entry.key: entry.namespace for entry in self.nvs.entries if entry.namespace in PKI_GROUPS}
 
     def gatts(self) -> dict[str, str]:
         """Return the entries ``cfgN`` of ``ble_data``, sorted by number."""

@@ -7,7 +7,6 @@ mapped onto them. Beside each name stand the option and the short option of at.p
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass
 from typing import Literal
@@ -177,6 +176,12 @@ def _pki_items() -> dict[str, PkiItem]:
 PKI_ITEMS = _pki_items()
 """Every PKI item by name."""
 
+PKI_GROUPS = tuple(dict.fromkeys(item.group for item in PKI_ITEMS.values()))
+"""The NVS namespaces, and the legacy partitions, of certificates and keys."""
+
+LEGACY_PARTITIONS = (FACTORY_PARAM, BLE_DATA, *PKI_GROUPS)
+"""The partitions of the legacy layout that hold what can be changed."""
+
 _GATT_ROW = re.compile(r"cfg(0|[1-9][0-9]{0,2})\Z")
 
 
@@ -195,6 +200,8 @@ def check_name(name: str) -> str:
     """
     if name in SETTINGS or name in PKI_ITEMS or gatt_row_index(name) is not None:
         return name
+    import difflib
+
     known = [*SETTINGS, *PKI_ITEMS, "cfg0"]
     near = difflib.get_close_matches(name.replace("-", "_"), known, n=1)
     hint = f"did you mean {near[0]}?" if near else "see 'esp-at-tool modify-bin --help' for the names"

@@ -98,7 +98,7 @@ class GattFinding:
 
 
 _DECIMAL = re.compile(r"[0-9]{1,5}\Z")
-_HEX = re.compile(r"(?:0[xX])?([0-9A-Fa-f]*)\Z")
+_HEX = re.compile(r"(?:0x)?([0-9A-Fa-f]*)\Z")
 
 
 def _decimal(name: str, text: str) -> int:

@@ -194,6 +194,8 @@ class _Loader:
         self._original = states[:ENTRY_COUNT]
         self._states = bytearray(self._original)
         self._damaged: list[int] = []
+        self._half_written = range(0)
+        self._incomplete: set[int] = set()
         self._explained = 0  # entries before this one belong to one that is reported
 
     def load(self) -> None:
@@ -202,6 +204,7 @@ class _Loader:
         else:
             self._load_full()
             end = ENTRY_COUNT
+        self._report_half_written()
         self._report_damaged()
         self._report_hidden(end)
 
@@ -243,7 +246,7 @@ class _Loader:
         last: Item | None = None
         while index < end:
             if states[index] != ENTRY_WRITTEN:
-                self._states[index] = ENTRY_ERASED
+                states[index] = ENTRY_ERASED
                 last = None
                 index += 1
                 continue
@@ -284,19 +287,12 @@ class _Loader:
         while index < ENTRY_COUNT and self._entry(index)[:4] != _BLANK_WORD:
             self._states[index] = ENTRY_ERASED
             index += 1
-        if index == first:
-            return index
-        entries = _entries(first, index)
-        if ENTRY_WRITTEN in self._original[first:index]:
-            text = f"its state reads empty but those of later ones written: the firmware erases {entries}"
-            self._report("error", first, text)
-        else:
-            text = f"writing was interrupted before it was marked as written: the firmware erases {entries}"
-            self._report("warning", first, text)
+        self._half_written = range(first, index)
         return index
 
     def _erase_incomplete(self, item: Item) -> None:
         self._mark_erased(item)
+        self._incomplete.update(range(item.entry, item.entry + item.span))
         text = "{item}: not all of its %d entries are written, as when writing or erasing was interrupted"
         self._findings.at("warning", item, f"{text % item.span}; the firmware erases it")
 
@@ -350,6 +346,23 @@ class _Loader:
         text = "{item}: its type is unknown; ESP-IDF 5.4 deletes it, other versions leave it alone"
         self._findings.at("warning", item, text)
 
+    def _report_half_written(self) -> None:
+        """Report the entries that were given up, unless they belong to an item that is reported.
+
+        The states of an item's data are written from the last to the first, so that a later one can
+        be written before an earlier one; anywhere else this is damage.
+        """
+        rest = [index for index in self._half_written if index not in self._incomplete]
+        if not rest:
+            return
+        entries = _entries(rest[0], rest[-1] + 1)
+        if any(self._original[index] == ENTRY_WRITTEN for index in rest):
+            text = f"its state reads empty but those of later ones written: the firmware erases {entries}"
+            self._report("error", rest[0], text)
+        else:
+            text = f"writing was interrupted before it was marked as written: the firmware erases {entries}"
+            self._report("warning", rest[0], text)
+
     def _report_damaged(self) -> None:
         """Report the entries with a wrong CRC-32, neighbours together."""
         if not self._damaged:
@@ -381,7 +394,8 @@ class _Loader:
         written = list(_positions(self._original, ENTRY_WRITTEN, end))
         if written:
             blank = all(self._entry(index) == _BLANK_ENTRY for index in written)
-            text = f"entry {end} is empty: the firmware does not see {len(written)} written ones after it"
+            count = f"{len(written)} written {'one' if len(written) == 1 else 'ones'}"
+            text = f"entry {end} is empty: the firmware does not see {count} after it"
             self._report("warning" if blank else "error", written[0], text)
         for index in _positions(self._original, ENTRY_ILLEGAL):
             lost = parse_item(self._image, self._offset(index), index) is not None

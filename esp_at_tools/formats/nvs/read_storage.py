@@ -38,6 +38,8 @@ _SIGNED = 0x10
 _SECOND_RANGE = 0x80
 _RANGE_STARTS = (0, _SECOND_RANGE)
 _LAST_SEQUENCE = 0xFFFF_FFFF
+_WORK_OF_SEARCH = 4
+_WORK_OF_CHUNK = 12
 
 
 class Found(NamedTuple):
@@ -68,7 +70,7 @@ class Value(NamedTuple):
 _MISSING = Value(None)
 
 
-@dataclass
+@dataclass(eq=False)
 class _BlobIndex:
     """``BlobIndexNode``: the index of a blob, and what of it has been seen."""
 
@@ -214,6 +216,7 @@ class Storage:
         self._blobs: dict[_Family, list[_BlobIndex]] = {}
         self._indexed: list[_BlobIndex] = []
         self._sound: dict[int, bool] = {}
+        self._erased = 0
         self._read: dict[tuple[int, int, bytes], Value] = {}
         self._take_inventory()
         self._erase_mismatched_indexes()
@@ -229,7 +232,7 @@ class Storage:
             positions = self._by_hash.get(query.hash, ())
         else:
             positions = self._positions_of_name(query.name)
-        self._work.spend(1)
+        self._work.spend(_WORK_OF_SEARCH)
         for position in positions:
             item = self.pages[position].find(query, self._work)
             if item is not None:
@@ -247,13 +250,14 @@ class Storage:
         known = self._read.get((namespace_index, kind, key))
         if known is not None:
             return known
+        erased = self._erased
         if kind in INTEGER_SIZE:
             value = self._read_integer(namespace_index, kind, key)
         elif kind == CODE_STRING:
             value = self._read_string(namespace_index, key)
         else:
             value = self._read_blob(namespace_index, key)
-        if not value.damage:
+        if erased == self._erased:
             self._read[namespace_index, kind, key] = value
         return value
 
@@ -289,6 +293,7 @@ class Storage:
 
     def _erase(self, found: Found) -> None:
         self.pages[found.position].erase(found.item)
+        self._erased += 1
         self._read.clear()
 
     def _is_there(self, found: Found) -> bool:
@@ -309,10 +314,11 @@ class Storage:
                 if parent is not None:
                     parent.seen_size += found.item.data_size
                     parent.seen_chunks += 1
-        for blob in self._indexed:
-            if not blob.is_complete():
-                self._erase_index(blob)
-                self._blobs[_family(blob.item)].remove(blob)
+        broken = [blob for blob in self._indexed if not blob.is_complete()]
+        for blob in broken:
+            self._erase_index(blob)
+        for family in {_family(blob.item) for blob in broken}:
+            self._blobs[family] = [blob for blob in self._blobs[family] if blob.is_complete()]
 
     def _erase_index(self, blob: _BlobIndex) -> None:
         item = blob.item
@@ -377,6 +383,7 @@ class Storage:
         chunks: list[Found] = []
         missing = damage = ""
         left = index.item.blob_size
+        self._work.spend(_WORK_OF_CHUNK * index.item.chunk_count)
         for number in range(index.item.chunk_count):
             chunk_index = (index.item.chunk_start + number) & 0xFF
             query = make_query(namespace_index, CODE_BLOB_DATA, key, chunk_index)

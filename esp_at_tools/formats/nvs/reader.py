@@ -44,7 +44,7 @@ from esp_at_tools.formats.nvs.read_storage import Found, Storage, Value, is_list
 _UNUSUAL_INDEXES = (0, 255)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class NvsRecord:
     """One thing that the firmware keeps, for rebuilding a partition.
 

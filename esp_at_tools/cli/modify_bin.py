@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -150,12 +150,13 @@ def command(
     for finding in outcome.warnings:
         talk.warn(finding)
     patches = firmware.patches()
+    extra = _extra_outputs(firmware, patches, mfg_nvs_output, partitions_output)
     if not dry_run:
-        _write(firmware, target, patches, mfg_nvs_output, partitions_output)
+        _write(firmware, target, extra, partitions_output)
     if talk.json:
         talk.document(_document(firmware, outcome, patches, input_path, None if dry_run else target))
     else:
-        _print_report(talk, firmware, outcome, patches, None if dry_run else target)
+        _print_report(talk, firmware, outcome, patches, None if dry_run else target, extra)
 
 
 def chip_name(chip: str, module: str) -> str:
@@ -264,16 +265,20 @@ class _Asked:
 # --- writing -------------------------------------------------------------------------------------
 
 
-def _write(
-    firmware: Firmware,
-    target: Path,
-    patches: list[Patch],
-    mfg_nvs_output: Path | None,
-    partitions_output: Path | None,
-) -> None:
-    """Write all outputs: each is complete on disk before the first takes its place."""
-    private = firmware.holds_private_keys
-    extra: list[tuple[Path, bytes]] = []
+@dataclass(frozen=True)
+class _Extra:
+    """A file that holds one partition alone."""
+
+    partition: str
+    path: Path
+    data: bytes
+
+
+def _extra_outputs(
+    firmware: Firmware, patches: list[Patch], mfg_nvs_output: Path | None, partitions_output: Path | None
+) -> list[_Extra]:
+    """Return the files that ``--mfg-nvs-output`` and ``--partitions-output`` ask for."""
+    extra = []
     if mfg_nvs_output is not None:
         contents = firmware.layout.contents()
         if MFG_NVS not in contents:
@@ -281,28 +286,36 @@ def _write(
                 "--mfg-nvs-output: this firmware has the legacy layout, without mfg_nvs",
                 "use --partitions-output DIR",
             )
-        extra.append((mfg_nvs_output, contents[MFG_NVS]))
+        extra.append(_Extra(MFG_NVS, mfg_nvs_output, contents[MFG_NVS]))
     if partitions_output is not None:
         if not partitions_output.is_dir():
             files.check_new_folder(partitions_output)
-        extra.extend((partitions_output / f"{patch.name}.bin", patch.padded) for patch in patches)
-    _check_distinct([target, *(path for path, _ in extra)])
+        extra += [
+            _Extra(patch.name, partitions_output / f"{patch.name}.bin", patch.padded) for patch in patches
+        ]
+    return extra
+
+
+def _write(firmware: Firmware, target: Path, extra: list[_Extra], new_folder: Path | None) -> None:
+    """Write all outputs: each is complete on disk before the first takes its place."""
+    private = firmware.holds_private_keys
+    _check_distinct([target, *(output.path for output in extra)])
     pending: list[PendingOutput] = [firmware.stage(target)]
-    made = partitions_output is not None and not partitions_output.exists()
+    made = new_folder if new_folder is not None and not new_folder.exists() else None
     try:
-        if made and partitions_output is not None:
-            partitions_output.mkdir(mode=0o700 if private else 0o777)
-        for path, data in extra:
-            place = files.check_output(path)
-            pending.append(StagedFile(place, files.stage_file(place, [data], private=private)))
+        if made is not None:
+            made.mkdir(mode=0o700 if private else 0o777)
+        for output in extra:
+            place = files.check_output(output.path)
+            pending.append(StagedFile(place, files.stage_file(place, [output.data], private=private)))
     except BaseException:
-        for output in pending:
-            output.discard()
-        if made and partitions_output is not None and partitions_output.is_dir():
-            partitions_output.rmdir()
+        for waiting in pending:
+            waiting.discard()
+        if made is not None and made.is_dir():
+            made.rmdir()
         raise
-    for output in pending:
-        output.commit()
+    for waiting in pending:
+        waiting.commit()
 
 
 def _check_distinct(paths: list[Path]) -> None:
@@ -324,7 +337,12 @@ def _shown(value: object) -> str:
 
 
 def _print_report(
-    talk: Output, firmware: Firmware, outcome: Outcome, patches: list[Patch], target: Path | None
+    talk: Output,
+    firmware: Firmware,
+    outcome: Outcome,
+    patches: list[Patch],
+    target: Path | None,
+    extra: list[_Extra],
 ) -> None:
     width = max(len(name) for name in [*outcome.unchanged, *(change.name for change in outcome.changes)])
     for change in outcome.changes:
@@ -336,7 +354,7 @@ def _print_report(
         talk.result(f"Dry run: nothing was written; this would change {names}.")
         return
     talk.result(f"Written and read back: {target}")
-    for line in flash_lines(firmware, target, patches):
+    for line in flash_lines(firmware, target, patches, {output.partition: output.path for output in extra}):
         talk.result(line)
 
 

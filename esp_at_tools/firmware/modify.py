@@ -226,12 +226,12 @@ def _add_pki(findings: _Findings, found: list[Finding]) -> None:
 
 
 def _check_changed_gatts(firmware: Firmware, request: Request, findings: _Findings) -> None:
-    from esp_at_tools.formats.gatts import check_table
-
     rows = firmware.gatts()
     changed = {name: row for name, row in _wanted_rows(request).items() if rows.get(name) != row}
     if not changed:
         return
+    from esp_at_tools.formats.gatts import check_table
+
     table = dict(sorted({**rows, **changed}.items(), key=lambda named: gatt_row_index(named[0]) or 0))
     names = list(table)
     for found in check_table(list(table.values()), firmware.layout.name):

@@ -23,7 +23,8 @@ MAX_MEMBERS = 20_000
 MAX_TOTAL_SIZE = 1 << 30
 """Most bytes in an archive, unpacked: a release has about 30 MB, with its .elf."""
 
-ZIP_MAGIC = b"PK\x03\x04"
+PRIVATE_KEY_MARK = b"PRIVATE KEY-----"
+"""Stands in every private key in PEM form; a copied file that holds one is for its owner only."""
 _ENCRYPTED_FLAG = 0x1
 
 
@@ -197,7 +198,8 @@ def _copy_one(source: Path, target: Path, data: bytes | None, *, private: bool) 
     if not stat.S_ISREG(status.st_mode):
         raise InputError(f"{source}: is a pipe, socket or device", "a release holds files only")
     contents = files.read_file(source, limit=MAX_TOTAL_SIZE) if data is None else data
-    mode = files.SECRET_MODE if private and data is not None else stat.S_IMODE(status.st_mode) | stat.S_IWUSR
+    secret = (private and data is not None) or PRIVATE_KEY_MARK in contents
+    mode = files.SECRET_MODE if secret else stat.S_IMODE(status.st_mode) | stat.S_IWUSR
     _write_new(target, contents, mode)
 
 

@@ -254,7 +254,7 @@ def test_no_key_material_in_errors_or_representations():
     data = key_bytes("secp256r1", form=PrivateFormat.TraditionalOpenSSL)
     body = data.splitlines()[1]
     secret = der_of(data)[7:39]
-    damaged = data.replace(body[20:30], body[29:19:-1])
+    damaged = data.replace(body[:4], b"AAAA")
     for bad in (damaged, data[:100], der_of(damaged)):
         with pytest.raises(FormatError) as caught:
             read_pki(bad, "file")

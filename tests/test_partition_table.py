@@ -533,6 +533,11 @@ def test_warnings(text, message):
     assert any(message in found for found in problems(text, "warning"))
 
 
+def test_sizes_at_the_limit_are_fine():
+    text = "f,app,factory,,64K\nnvs,data,nvs,,12K\nsmall,data,nvs,,8K,readonly\nend,data,fat,,-0x100000\n"
+    assert table(text).validate(flash_size=1 << 20) == []
+
+
 def test_secondary_table_without_an_application_is_fine():
     assert problems("mfg_nvs,data,nvs,0x1f000,124K\n", primary=False) == []
 

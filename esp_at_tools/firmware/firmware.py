@@ -14,7 +14,7 @@ from esp_at_tools.firmware.opening import (
     agreed_chip,
     check_whole,
     find_images,
-    is_flash_size,
+    flash_size,
     no_parameters,
     no_table,
     open_source,
@@ -119,6 +119,7 @@ class Firmware:
         chip: facts about its chip; None where the input does not tell and nobody said.
         chip_name: name of the chip as the image headers tell it, ``""`` if unknown.
         map: the partition tables; None for a partition alone.
+        flash_size: bytes of flash that it is made for; 0 if unknown.
         layout: the settings, PKI items and GATT rows.
         places: the partitions that ``layout`` works on, by name.
     """
@@ -130,12 +131,14 @@ class Firmware:
         places: Mapping[str, Partition],
         flash_map: FlashMap | None,
         chip_name: str,
+        flash_size: int = 0,
     ) -> None:
         """Hold the parts; :meth:`open` finds them."""
         self.source = source
         self.layout = layout
         self.places = dict(places)
         self.map = flash_map
+        self.flash_size = flash_size
         self.chip_name = chip_name
         self.chip: Chip | None = find_chip(chip_name)
         self._opened = Contents.of(layout)
@@ -200,16 +203,17 @@ class Firmware:
         check_whole(source, flash_map, app)
         told = next((image.chip for image in (bootloader, app) if image is not None and image.chip), "")
         chip_name = agreed_chip(source, told, chip)
+        size = flash_size(source, bootloader)
         places = {place.partition.name: place.partition for place in reversed(list(flash_map.places()))}
         if parameter_offset is not None:
             places = with_parameters_at(source, places, parameter_offset)
         if MFG_NVS in places:
             place = places[MFG_NVS]
             layout: Layout = ModernLayout(NvsPartition.from_bytes(source.read(place.offset, place.size)))
-            return cls(source, layout, {MFG_NVS: place}, flash_map, chip_name)
+            return cls(source, layout, {MFG_NVS: place}, flash_map, chip_name, size)
         if FACTORY_PARAM in places:
             used = {name: place for name, place in places.items() if name in LEGACY_PARTITIONS}
-            return cls(source, _legacy_layout(used, source), used, flash_map, chip_name)
+            return cls(source, _legacy_layout(used, source), used, flash_map, chip_name, size)
         raise no_parameters(source, flash_map)
 
     # --- reading -----------------------------------------------------------------------------
@@ -242,17 +246,6 @@ class Firmware:
     def opened(self) -> Contents:
         """The contents as they were when the firmware was opened."""
         return self._opened
-
-    @property
-    def flash_size(self) -> int:
-        """Bytes of flash that the firmware is made for; 0 if unknown."""
-        if self.map is None:
-            return 0
-        bootloader, _ = find_images(self.source, self.map)
-        stated = (bootloader.flash_bytes or 0) if bootloader else 0
-        return max(
-            stated, self.source.end if self.source.kind == "image" and is_flash_size(self.source.end) else 0
-        )
 
     # --- changing ----------------------------------------------------------------------------
 

@@ -78,18 +78,17 @@ def locate(source: Source, offset: int | None) -> FlashMap | None:
 
     Args:
         source: the flash.
-        offset: where the primary table is; None for 0x8000 or, where nothing is there, the first
-            valid table with an application partition on a 4 KB boundary.
+        offset: where the primary table is; None for 0x8000 or, where no table is there, the first
+            valid table with an application partition on a 4 KB boundary (the ESP32-C5's and
+            ESP32-C61's is at 0xC000, and their bootloader may reach past 0x8000).
 
     Returns:
-        None where 0x8000 holds something else, or nothing, and no other place has a table.
+        None where there is no table.
 
     Raises:
         InputError: the table at the asked place, at 0x8000 or in ``at_customize`` is damaged.
     """
     image = source.read(0, source.end)
-    if offset is None and not _has_place_for_table(image):
-        return None
     try:
         at, primary = locate_primary(image, offset)
     except FormatError as error:
@@ -110,9 +109,3 @@ def locate(source: Source, offset: int | None) -> FlashMap | None:
 
 def _sector(image: bytes) -> bytes:
     return image[DEFAULT_OFFSET : DEFAULT_OFFSET + TABLE_SIZE]
-
-
-def _has_place_for_table(image: bytes) -> bool:
-    """Tell whether 0x8000 holds a table, be it damaged, or nothing, so that it may be elsewhere."""
-    sector = _sector(image)
-    return has_table_rows(sector) or (len(sector) > 0 and sector.count(0xFF) == len(sector))

@@ -100,6 +100,24 @@ def no_parameters(source: Source, flash_map: FlashMap) -> InputError:
     )
 
 
+SIZE_UNIT = {"KB": 1 << 10, "MB": 1 << 20}
+
+
+def flash_size(source: Source, bootloader: AppImage | None) -> int:
+    """Return the bytes of flash that a firmware is made for, 0 if nothing tells.
+
+    The size of a filled image tells most, then the release's own statement, then the bootloader's
+    header; that of an ESP8266 is not to be trusted: an official 2 MB image says 256 KB.
+    """
+    if source.kind == "image" and is_flash_size(source.end):
+        return source.end
+    stated = source.stated_flash_size()
+    if stated[-2:] in SIZE_UNIT and stated[:-2].isdecimal():
+        return int(stated[:-2]) * SIZE_UNIT[stated[-2:]]
+    trusted = bootloader is not None and bootloader.chip != "esp8266"
+    return (bootloader.flash_bytes or 0) if bootloader is not None and trusted else 0
+
+
 def is_flash_size(size: int) -> bool:
     return size >= 1 << 20 and size & (size - 1) == 0
 

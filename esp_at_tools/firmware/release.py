@@ -15,7 +15,7 @@ from esp_at_tools.formats.nvs import NvsPartition
 FLASHER_ARGS = "flasher_args.json"
 DOWNLOAD_CONFIG = "download.config"
 PARTITIONS_FOLDER = "customized_partitions"
-TABLE_OFFSET = 0x8000
+TABLE_FILES = ("partition-table.bin", "at_customize.bin")
 
 _PART_LISTS: tuple[tuple[str, Callable[[str], FlashArgs], Callable[[FlashArgs], str]], ...] = (
     (FLASHER_ARGS, FlashArgs.from_json, FlashArgs.to_json),
@@ -109,6 +109,10 @@ class Release:
                 result[first - offset : last - offset] = part[first - start : last - start]
         return bytes(result)
 
+    def stated_flash_size(self) -> str:
+        """Return the flash size of the release's list of parts; ``detect`` states nothing."""
+        return self.flash_settings().get("size", "")
+
     def sha256(self) -> str:
         """Return the SHA-256 of the archive; of a folder, that of its flashed parts with their addresses."""
         import hashlib
@@ -156,11 +160,13 @@ class Release:
 
     def _factory_image(self, name: str) -> bytes:
         image = self.part(name)
-        if image[TABLE_OFFSET : TABLE_OFFSET + 0xC00] != self.read(TABLE_OFFSET, 0xC00):
-            raise InputError(
-                f"{self.path}: {name} has another partition table than the release's parts",
-                "remove that file, or give it as INPUT by itself",
-            )
+        for offset, part in self.args.files.items():
+            table = self.part(part)
+            if PurePosixPath(part).name in TABLE_FILES and image[offset : offset + len(table)] != table:
+                raise InputError(
+                    f"{self.path}: {name} has another table at {offset:#x} than {part}",
+                    "remove that image from the release, or give it as INPUT by itself",
+                )
         return image
 
     def _args_with(self, added: list[FlashPart]) -> dict[str, bytes]:

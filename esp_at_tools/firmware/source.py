@@ -58,6 +58,9 @@ class Source(Protocol):
     def sha256(self) -> str:
         """Return the SHA-256 of the input, lower-case hex."""
 
+    def stated_flash_size(self) -> str:
+        """Return the flash size that the input states beside its contents (``4MB``), ``""`` for none."""
+
     def output(self, path: Path, patches: Iterable[Patch], *, private: bool) -> PendingOutput:
         """Prepare the changed firmware beside ``path``; it stands there after ``commit``."""
 
@@ -127,6 +130,10 @@ class FileSource:
     def read(self, offset: int, size: int) -> bytes:
         """Return bytes of flash, 0xFF after the end of the file."""
         return self.data[offset : offset + size].ljust(size, b"\xff")
+
+    def stated_flash_size(self) -> str:
+        """Return ``""``: a file states nothing beside its contents."""
+        return ""
 
     def sha256(self) -> str:
         """Return the SHA-256 of the file."""

@@ -61,6 +61,12 @@ def old_hash(number: int, **options) -> bytes:
     return cert("rsa2048", encoding=Encoding.DER, **options).replace(oid + b"\x0b", oid + bytes([number]))
 
 
+def unpadded() -> bytes:
+    """A certificate whose base64 lacks its = at the end."""
+    padded = next(text for size in range(1, 9) if b"=" in (text := cert(cn="x" * size)))
+    return padded.replace(b"=", b"")
+
+
 @cache
 def private(kind="ec256-1", encoding=Encoding.PEM, form=PKCS8, password=b"") -> bytes:
     lock = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
@@ -101,6 +107,7 @@ CERTIFICATES = {
         True,
     ),
     "header": (lambda: cert().replace(b"-\n", b"-\nX: y\n\n", 1), "pki-rejected-form", "error", True),
+    "no padding": (unpadded, "pki-rejected-form", "error", True),
     "END first": (lambda: b"-----END CERTIFICATE-----\n" + cert(), "pki-rejected-form", "error", True),
     "text before": (lambda: b"subject=x\n" + cert(), "pki-text-before", "info", False),
     "text after": (lambda: cert() + b"more\n", "pki-text-after", "info", False),

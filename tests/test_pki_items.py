@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import subprocess
@@ -248,6 +249,18 @@ def test_what_is_neither_certificate_nor_key(case):
         with pytest.raises(FormatError, match="^file: .*" + message) as caught:
             read_pki(make(), "file", expected)
         assert caught.value.hint
+
+
+@pytest.mark.parametrize("part", ["p", "q", "d", "dmp1", "dmq1", "iqmp"])
+def test_rsa_key_whose_parts_do_not_fit(part):
+    number = getattr(key("rsa2048").private_numbers(), part)
+    size = (number.bit_length() + 7) // 8
+    data = key_bytes("rsa2048", Encoding.DER, PrivateFormat.TraditionalOpenSSL)
+    before, after = number.to_bytes(size, "big"), (number ^ 8).to_bytes(size, "big")
+    assert data.count(before) == 1
+    text = pem_of("RSA PRIVATE KEY", base64.encodebytes(data.replace(before, after)).decode())
+    with pytest.raises(FormatError, match="its private key cannot be read"):
+        read_pki(text, "x")
 
 
 def test_no_key_material_in_errors_or_representations():

@@ -19,6 +19,7 @@ from esp_at_tools.pki import pem
 
 if TYPE_CHECKING:
     from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateNumbers
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
 
 MAX_SIZE = 1 << 20
@@ -113,13 +114,35 @@ def _quietly(message: str, hint: str = _GIVE) -> Iterator[None]:
 
 def _der_key(der: bytes, name: str) -> PrivateKeyTypes | None:
     """Read a private key; None if it needs a password."""
+    from cryptography.hazmat.primitives.asymmetric import rsa
     from cryptography.hazmat.primitives.serialization import load_der_private_key
 
     with _quietly(f"{name}: its private key cannot be read", "export the key again"):
         try:
-            return load_der_private_key(der, None)
+            # The library's own test, which takes a tenth of a second, looks for primes as well.
+            key = load_der_private_key(der, None, unsafe_skip_rsa_key_validation=True)
         except TypeError:  # the library's way to ask for a password
             return None
+        if isinstance(key, rsa.RSAPrivateKey):
+            _check_rsa(key.private_numbers())
+        return key
+
+
+def _check_rsa(key: RSAPrivateNumbers) -> None:
+    """Check that the parts of an RSA key fit together.
+
+    Raises:
+        ValueError: they do not: it is damaged.
+    """
+    e, n = key.public_numbers.e, key.public_numbers.n
+    fits = key.p * key.q == n and key.d * e % (key.p - 1) == 1 and key.d * e % (key.q - 1) == 1
+    if (
+        not fits
+        or key.iqmp * key.q % key.p != 1
+        or (key.dmp1 - key.d) % (key.p - 1)
+        or (key.dmq1 - key.d) % (key.q - 1)
+    ):
+        raise ValueError("its parts do not fit together")
 
 
 def _der_certificate(der: bytes, name: str) -> x509.Certificate:

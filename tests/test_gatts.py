@@ -91,6 +91,11 @@ def test_csv_leaves_out_comments_headers_and_blank_lines():
     assert read_gatts_csv("") == []
     with pytest.raises(FormatError, match="not CSV"):
         read_gatts_csv("x" * 200_000)
+    assert len(read_gatts_csv("x\n" * 255)) == 255
+    with pytest.raises(FormatError, match="more than 255 rows"):
+        read_gatts_csv("x\n" * 256)
+    with pytest.raises(FormatError, match="characters"):
+        read_gatts_csv("#\n" * (1 << 20))
 
 
 # -- what is wrong with a row

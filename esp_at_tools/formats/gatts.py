@@ -34,6 +34,8 @@ MAX_ROW_SIZE = 99
 """Bytes in a row of the modern layout that the firmware has room for."""
 MAX_READ_VALUE = 20
 """Bytes of a value that the firmware reads from a row of the modern layout."""
+MAX_ROWS = 255
+"""Most rows that the firmware can count."""
 MAX_ATTRIBUTE = 512
 """Bytes in an attribute (Bluetooth Core Specification, volume 3, part F, 3.2.9)."""
 
@@ -41,6 +43,7 @@ UUID_PRIMARY, UUID_SECONDARY, UUID_CHARACTERISTIC = 0x2800, 0x2801, 0x2803
 KNOWN_PERMISSIONS = 0x7F7
 """The bits of ``ESP_GATT_PERM_*``: read and write, each plain, encrypted or authenticated."""
 
+_MAX_CSV = 1 << 20
 _HINT = f"a row is {','.join(FIELD_NAMES)}, such as 2,16,0xC300,0x01,1,1,30"
 
 
@@ -120,9 +123,9 @@ def parse_row(text: str) -> GattRow:
     Raises:
         InputError: it does not have seven fields, or one of them is not the number that it should be.
     """
-    fields = text.split(",")
+    fields = text.split(",", len(FIELD_NAMES))
     if len(fields) != len(FIELD_NAMES):
-        raise InputError(f"GATT row: {len(fields)} fields, not {len(FIELD_NAMES)}", _HINT)
+        raise InputError(f"GATT row: {text.count(',') + 1} fields, not {len(FIELD_NAMES)}", _HINT)
     cell = dict(zip(FIELD_NAMES, fields, strict=True))
     uuid = _hex_digits("uuid", cell["uuid"], 32)
     perm = _hex_digits("perm", cell["perm"], 4)
@@ -338,14 +341,21 @@ def read_gatts_csv(text: str) -> list[str]:
     are left out.
 
     Raises:
-        FormatError: the text is not CSV.
+        FormatError: the text is not CSV, has more than 255 rows, or is larger than 1 MiB.
     """
+    if len(text) > _MAX_CSV:
+        raise FormatError(f"GATT table: {len(text)} characters", "a table of 255 rows has far fewer")
+    rows: list[str] = []
     try:
-        table = list(csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline="")))
+        for cells in csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline="")):
+            if cells and not cells[0].startswith("#") and cells[0] != "index":
+                rows.append(",".join(cells))
+            if len(rows) > MAX_ROWS:
+                raise FormatError(
+                    f"GATT table: more than {MAX_ROWS} rows", "the firmware counts them in a byte"
+                )
     except csv.Error as error:
         raise FormatError(
             f"GATT table: not CSV: {error}", "see gatts_data.csv of esp-at for the form"
         ) from error
-    return [
-        ",".join(cells) for cells in table if cells and not cells[0].startswith("#") and cells[0] != "index"
-    ]
+    return rows

@@ -8,12 +8,11 @@ CSV seems to say, the bytes are that tool's and a warning tells it: a namespace 
 go to the newest namespace), ``HEX2BIN`` and ``BASE64`` in capitals (stored as text), surplus cells,
 lines that start with ``#`` inside a quoted cell, ``file`` rows of the Wi-Fi keys.
 
-Ours in addition, for what the official encodings cannot carry; that tool refuses each of them:
+Ours in addition, for what the official CSV cannot carry; that tool refuses each of them:
 
 * ``string_base64``, ``blob_base64``: the value's bytes in base64. Also for values of any size.
-* ``exact_u8`` … ``exact_i64``: as ``u8`` … ``i64``, without the entries that the generator adds of its
-  own accord beside keys like ``sta.ssid``. ``string_base64`` and ``blob_base64`` add none either.
-* a key cell ``key_in_base64:…``: the key's bytes in base64.
+* a key cell ``key_in_base64:…``: the key's bytes in base64. Beside a key like ``sta.ssid`` that is
+  written so, none of the entries appear that the generator adds of its own accord.
 """
 
 from __future__ import annotations
@@ -28,7 +27,6 @@ from dataclasses import dataclass
 from esp_at_tools.errors import EspAtError, FormatError
 from esp_at_tools.formats.nvs.csv_values import (
     BLOB_BASE64,
-    EXACT,
     KEY_ESCAPE,
     MAX_OFFICIAL_STRING,
     STRING_BASE64,
@@ -330,14 +328,13 @@ def entry_row(entry: NvsEntry) -> str:
 
 def _encode(entry: NvsEntry) -> tuple[str, str]:
     """Return the encoding and the value cell of an entry."""
-    exact = entry.key in _STATION_KEYS or entry.key in _ACCESS_POINT_KEYS
     if isinstance(entry.value, int):
-        return (EXACT if exact else "") + entry.type, str(entry.value)
+        return entry.type, str(entry.value)
     if isinstance(entry.value, bytes):
         cell = base64.b64encode(entry.value).decode()
-        return (BLOB_BASE64 if exact or len(cell) > MAX_CELL else "base64"), cell
+        return ("base64" if len(cell) <= MAX_CELL else BLOB_BASE64), cell
     data = entry.value.encode("utf-8", "surrogateescape")
-    if exact or len(data) >= MAX_OFFICIAL_STRING[2] or not _is_carried(entry.value):
+    if len(data) >= MAX_OFFICIAL_STRING[2] or not _is_carried(entry.value):
         return STRING_BASE64, base64.b64encode(data).decode()
     return "string", _quoted(entry.value)
 
@@ -355,7 +352,8 @@ def _is_carried(text: str) -> bool:
 
 def _key_cell(key: str) -> str:
     # The generator accepts keys outside ASCII, but spoils a page whose last entry has one.
-    if key.isascii() and not _LINE_END_OR_NUL.search(key):
+    special = key in _STATION_KEYS or key in _ACCESS_POINT_KEYS
+    if key.isascii() and not special and not _LINE_END_OR_NUL.search(key):
         return _quoted(key)
     return KEY_ESCAPE + base64.b64encode(key.encode("utf-8", "surrogateescape")).decode()
 

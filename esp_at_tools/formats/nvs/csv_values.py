@@ -23,7 +23,6 @@ from esp_at_tools.formats.nvs.writer import (
 
 KEY_ESCAPE = "key_in_base64:"
 """With what follows, longer than any key, so that the public generator refuses every key behind it."""
-EXACT = "exact_"
 STRING_BASE64 = "string_base64"
 BLOB_BASE64 = "blob_base64"
 
@@ -87,7 +86,7 @@ def key_bytes(cell: str) -> bytes:
 
 def is_ours(encoding: str) -> bool:
     """Tell whether an encoding is one that the public generator does not know."""
-    return encoding in (STRING_BASE64, BLOB_BASE64) or encoding.startswith(EXACT)
+    return encoding in (STRING_BASE64, BLOB_BASE64)
 
 
 def decode(
@@ -250,7 +249,6 @@ def _our_blob(value: str | bytes, _type: str) -> bytes:
 _Decoder = tuple[str, Callable[[str | bytes, str], int | bytes]]
 _DECODERS: dict[str, _Decoder] = {
     **{name: (name, _integer) for name in INTEGER_LAYOUT},
-    **{EXACT + name: (name, _integer) for name in INTEGER_LAYOUT},
     "string": ("string", _string),
     "binary": ("blob", _binary),
     "hex2bin": ("blob", _hex),

@@ -98,6 +98,11 @@ def check_new_folder(path: Path) -> Path:
     return target
 
 
+def temporary_beside(target: Path) -> Path:
+    """Return a hidden path beside ``target`` that nobody uses; its name stays below 255 bytes."""
+    return target.parent / f".{target.name[:50]}.{os.urandom(6).hex()}.tmp"
+
+
 @contextlib.contextmanager
 def _deleted_on_error(path: Path) -> Iterator[None]:
     try:
@@ -117,7 +122,7 @@ def stage(target: Path, write: Callable[[IO[bytes]], None], *, private: bool) ->
     Raises:
         InputError: it cannot be written (no permission, disk full, …); nothing is left behind.
     """
-    staged = target.parent / f".{target.name[:100]}.{os.urandom(6).hex()}.tmp"
+    staged = temporary_beside(target)
     try:
         descriptor = os.open(
             staged,
@@ -179,7 +184,10 @@ def replace_files(pairs: Iterable[tuple[Path, Path]]) -> None:
         for staged, target in pairs:
             staged.replace(target)
     except OSError as error:
-        raise InputError(f"{target}: cannot be replaced: {error.strerror or error}") from error
+        raise InputError(
+            f"{target}: cannot be replaced: {error.strerror or error}",
+            "what was asked for may be done in part: run the same command again",
+        ) from error
     finally:
         for staged, _ in pairs:
             with contextlib.suppress(OSError):

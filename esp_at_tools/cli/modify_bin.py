@@ -298,16 +298,17 @@ def _extra_outputs(
 
 def _write(firmware: Firmware, target: Path, extra: list[_Extra], new_folder: Path | None) -> None:
     """Write all outputs: each is complete on disk before the first takes its place."""
-    private = firmware.holds_private_keys
+    secret = firmware.key_partitions
     _check_distinct([target, *(output.path for output in extra)])
     pending: list[PendingOutput] = [firmware.stage(target)]
     made = new_folder if new_folder is not None and not new_folder.exists() else None
     try:
         if made is not None:
-            made.mkdir(mode=0o700 if private else 0o777)
+            made.mkdir(mode=0o700 if secret else 0o777)
         for output in extra:
             place = files.check_output(output.path)
-            pending.append(StagedFile(place, files.stage_file(place, [output.data], private=private)))
+            staged = files.stage_file(place, [output.data], private=output.partition in secret)
+            pending.append(StagedFile(place, staged))
     except BaseException:
         for waiting in pending:
             waiting.discard()

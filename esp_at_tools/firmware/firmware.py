@@ -296,9 +296,11 @@ class Firmware:
         return sorted(changed, key=lambda patch: patch.offset)
 
     @property
-    def holds_private_keys(self) -> bool:
-        """Whether a private key is among the PKI items, so that files with it are for their owner only."""
-        return any(PKI_ITEMS[name].kind == "private_key" for name in self.layout.pki() if name in PKI_ITEMS)
+    def key_partitions(self) -> frozenset[str]:
+        """The partitions that hold private keys, so that files with them are for their owner only."""
+        groups = self.layout.pki_groups()
+        keys = (name for name, group in groups.items() if group.endswith("_key"))
+        return frozenset(groups[name] if groups[name] in self.places else MFG_NVS for name in keys)
 
     # --- writing -----------------------------------------------------------------------------
 
@@ -309,7 +311,8 @@ class Firmware:
             InputError: it cannot be written there.
             EspAtError: what was written does not read back as asked; nothing is left of it.
         """
-        pending = self.source.output(path, self.patches(), private=self.holds_private_keys)
+        secret = {self.places[name].offset for name in self.key_partitions}
+        pending = self.source.output(path, self.patches(), secret=secret)
         try:
             self._read_back(pending)
         except BaseException:

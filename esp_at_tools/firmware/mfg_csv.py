@@ -92,20 +92,25 @@ def edit_mfg_csv(text: str, old: NvsPartition, new: NvsPartition) -> str:
     after = {(entry.namespace, entry.key): entry for entry in new.entries}
     end = "\r\n" if "\r\n" in text else "\n"
     edited: list[_Row] = []
+    described = set()
     for row in _rows(text if not text or text.endswith("\n") else text + end):
         name = (row.namespace, row.key)
+        described.add(name)
         was, now = before.get(name), after.get(name)
-        if not row.key or was is None or was == now:
+        if not row.key or was == now:
             edited.append(row)
             continue
         comment = edited.pop() if edited and _COMMENT.match(edited[-1].text) else None
-        comment = comment or _comment_for(row, was)
+        comment = comment or (_comment_for(row, was) if was is not None else None)
         edited.extend([comment] if comment else [])
         if now is not None:
             edited = _with_value(edited, row, now, end)
-    _insert_added(
-        edited, [entry for entry in new.entries if (entry.namespace, entry.key) not in before], new, end
-    )
+    added = [
+        entry
+        for entry in new.entries
+        if (entry.namespace, entry.key) not in before and (entry.namespace, entry.key) not in described
+    ]
+    _insert_added(edited, added, new, end)
     return "".join(row.text for row in edited)
 
 

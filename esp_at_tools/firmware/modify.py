@@ -170,6 +170,11 @@ def modify(
 def _check_firmware(firmware: Firmware, findings: _Findings) -> None:
     """Refuse tables that contradict themselves, and an ``mfg_nvs`` that has lost entries."""
     path = firmware.source.path
+    upon_each_other = firmware.source.contradictions()
+    if upon_each_other:
+        findings.add(
+            "impossible", f"{path}: {'; '.join(upon_each_other)}", "give the release as it was built"
+        )
     if firmware.map is not None:
         contradictions = [found.message for found in firmware.map.contradictions(firmware.flash_size)]
         if contradictions:

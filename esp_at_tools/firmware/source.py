@@ -6,7 +6,7 @@ the input has none. The release folders and archives are in :mod:`esp_at_tools.f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -61,8 +61,18 @@ class Source(Protocol):
     def stated_flash_size(self) -> str:
         """Return the flash size that the input states beside its contents (``4MB``), ``""`` for none."""
 
-    def output(self, path: Path, patches: Iterable[Patch], *, private: bool) -> PendingOutput:
-        """Prepare the changed firmware beside ``path``; it stands there after ``commit``."""
+    def contradictions(self) -> list[str]:
+        """Return what in the input's own form contradicts itself, so that it cannot be changed safely."""
+
+    def output(self, path: Path, patches: Iterable[Patch], *, secret: Collection[int]) -> PendingOutput:
+        """Prepare the changed firmware beside ``path``; it stands there after ``commit``.
+
+        Args:
+            path: where it goes.
+            patches: what changes.
+            secret: addresses of the partitions that hold private keys: new files with them are for
+                their owner only.
+        """
 
 
 class PendingOutput(Protocol):
@@ -141,11 +151,15 @@ class FileSource:
 
         return hashlib.sha256(self.data).hexdigest()
 
-    def output(self, path: Path, patches: Iterable[Patch], *, private: bool) -> StagedFile:
+    def contradictions(self) -> list[str]:
+        """Return nothing: one file cannot contradict itself."""
+        return []
+
+    def output(self, path: Path, patches: Iterable[Patch], *, secret: Collection[int]) -> StagedFile:
         """Write the patched file beside ``path``."""
         target = files.check_output(path)
         return StagedFile(
-            target, files.stage_file(target, patched_chunks(self.data, patches), private=private)
+            target, files.stage_file(target, patched_chunks(self.data, patches), private=bool(secret))
         )
 
 

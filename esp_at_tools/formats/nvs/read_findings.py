@@ -16,10 +16,10 @@ from esp_at_tools.formats.nvs.read_item import Item
 MAX_PROBLEMS = 1000
 """Problems that are kept one by one; of the rest only the number is told."""
 
-WORK_PER_PAGE = 6300
-"""Steps of looking for entries that a page is worth, on average: fifty for each of its entries.
+WORK_PER_PAGE = 3150
+"""Steps of looking for entries that a page is worth, on average: 25 for each of its entries.
 
-A page full of entries that a device has written needs a fifth of them. Only an image made for it, with
+A page full of entries that a device has written needs less than half. Only an image made for it, with
 thousands of duplicates that hide one another, would need more, up to the square of its size."""
 _LEAST_WORK = 200_000
 

@@ -214,7 +214,9 @@ class Verdict(Enum):
 
 def judge(item: Item, query: Query) -> Verdict:
     """Return what ``Page::findItem`` makes of an item that it comes across."""
-    if query.namespace_index not in (item.namespace_index, NAMESPACE_ANY) or item.name != query.name:
+    if query.namespace_index not in (item.namespace_index, NAMESPACE_ANY):
+        return Verdict.SKIPPED
+    if item.key != query.name and item.name != query.name:
         return Verdict.SKIPPED
     if query.type == CODE_BLOB_DATA:
         if query.chunk_index == CHUNK_ANY:

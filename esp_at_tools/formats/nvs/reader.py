@@ -310,10 +310,11 @@ class _Reader:
             value = line.value
             if value.value is None:
                 continue
-            used.update(source.item.offset for source in value.sources)
-            position, index = min((source.position, source.item.entry) for source in value.sources)
+            places = [(source.position, source.item.offset) for source in value.sources]
+            position, offset = min(places)
+            used.update([source.item.offset for source in value.sources])
             record = NvsRecord("entry", opened, key, kind, value.value, value.legacy, value.terminated)
-            placed.append((position, index, record))
+            placed.append((position, offset, record))
         self._place_unknown(placed, used)
         placed.sort(key=lambda place: place[:2])
         return tuple(record for _, _, record in placed)
@@ -327,7 +328,7 @@ class _Reader:
             used.add(item.offset)
             if item.name not in seen:
                 seen.add(item.name)
-                placed.append((position, item.entry, NvsRecord("namespace", index, item.name, "", 0)))
+                placed.append((position, item.offset, NvsRecord("namespace", index, item.name, "", 0)))
 
     def _place_unknown(self, placed: list[tuple[int, int, NvsRecord]], used: set[int]) -> None:
         """Add what is neither a value nor hidden by one nor the rest of a damaged one."""
@@ -339,8 +340,8 @@ class _Reader:
             for item in page.items.values():
                 settles = item.namespace_index != 0 and (item.namespace_index, item.name) in settled
                 if item.offset not in used and not settles:
-                    placed.append((position, item.entry, self._raw(item)))
-            placed.extend((position, item.entry, self._raw(item)) for item in page.unknown)
+                    placed.append((position, item.offset, self._raw(item)))
+            placed.extend((position, item.offset, self._raw(item)) for item in page.unknown)
 
     def _raw(self, item: Item) -> NvsRecord:
         raw = self._image[item.offset : item.offset + item.span * ENTRY_SIZE]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from esp_at_tools.cli import inspect_view as view
 from esp_at_tools.cli.inspect_picture import Look, Picture, legend
 from esp_at_tools.cli.inspect_view import Report
+from esp_at_tools.formats.partition_table import MAX_NAME
 from esp_at_tools.numbers import format_size
 
 if TYPE_CHECKING:
@@ -145,10 +146,12 @@ def _grid(*columns: Mapping[str, Any]) -> Table:
 def _partitions(look: Look, report: Report) -> Iterator[RenderableType]:
     if not report["partitions"]:
         return
+    from rich.cells import cell_len
     from rich.text import Text
 
     right = {"justify": "right", "no_wrap": True}
-    table = _grid({"min_width": 8}, {}, {}, right, right, right, {})
+    longest = max(cell_len(look.clean(part["name"])) for part in report["partitions"])
+    table = _grid({"min_width": min(longest, MAX_NAME)}, {}, {}, right, right, right, {})
     table.add_row(
         *(Text(title, "dim") for title in ("name", "type", "table", "offset", "size", "used", "flags"))
     )
@@ -279,7 +282,7 @@ def _checks(look: Look, report: Report) -> Iterator[RenderableType]:
     from rich.text import Text
 
     if not report["checks"]:
-        yield Text(look.sign("✔ nothing to complain about"), "green")
+        yield Text(look.sign("✔ every check passed"), "green")
         return
     table = _grid({"no_wrap": True}, {"ratio": 1})
     for check in report["checks"]:

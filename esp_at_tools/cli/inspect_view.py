@@ -6,6 +6,7 @@ goes through :func:`clean`.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -236,7 +237,7 @@ def setting_meaning(name: str, value: object, settings: Mapping[str, Any]) -> st
         last = start + value - 1 if isinstance(start, int) else 0
         return f"channels {start} to {last}" if isinstance(start, int) and last >= start else ""
     if name == "sys_store":
-        return {0: "AT commands do not store by default", 1: "AT commands store by default"}.get(value, "")
+        return {0: "not stored by default", 1: "stored by default"}.get(value, "")
     return ""
 
 
@@ -269,8 +270,11 @@ def common_name(subject: str | None) -> str:
     """Return the CN of a subject as RFC 4514 writes it, the whole subject where it has none."""
     for part in _rdns(subject or ""):
         if part.upper().startswith("CN="):
-            return part[3:]
+            return _ESCAPED.sub(r"\1", part[3:])
     return subject or ""
+
+
+_ESCAPED = re.compile(r"\\([ \"#+,;<=>\\])")
 
 
 def _rdns(subject: str) -> Iterator[str]:
@@ -368,7 +372,7 @@ def tally(report: Report) -> str:
     words = {"error": "error", "warning": "warning", "info": "remark"}
     counts = {level: sum(check["level"] == level for check in report["checks"]) for level in words}
     parts = [f"{count} {words[level]}{'s' * (count != 1)}" for level, count in counts.items() if count]
-    return ", ".join(parts) or "nothing found"
+    return ", ".join(parts) or "all passed"
 
 
 def nvs_text(nvs: Mapping[str, Any]) -> str:
@@ -378,12 +382,17 @@ def nvs_text(nvs: Mapping[str, Any]) -> str:
     return f"{nvs['partition']}: {nvs['keys']} keys, {share}, NVS version {nvs['version']}"
 
 
+_MAX_MODULE = 40
+"""Characters of the module's name in the headline; the settings have all of it."""
+
+
 def headline(report: Report) -> str:
     """Return what this firmware is, in one line."""
     app = next((app for app in report["apps"] if app.get("boots")), None) or next(iter(report["apps"]), None)
     name = " ".join(part for part in (app["project_name"], app["version"]) if part) if app else ""
-    module = report["settings"].get("module_name") or ""
+    module = str(report["settings"].get("module_name") or "")
+    module = module if len(module) <= _MAX_MODULE else module[: _MAX_MODULE - 3] + "..."
     chip = chip_title(report)
-    target = f"{chip} ({module})" if chip and module else chip or str(module)
+    target = f"{chip} ({module})" if chip and module else chip or module
     what = name or ("ESP-AT parameters" if not report["partitions"] else "ESP-AT firmware")
     return f"{what} for {target}" if target else what

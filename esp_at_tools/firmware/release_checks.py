@@ -67,7 +67,8 @@ def _lists(survey: Survey) -> Iterator[Found]:
     try:
         config = FlashArgs.from_download_config(release.text(DOWNLOAD_CONFIG))
     except FormatError as error:
-        yield "release-list-unreadable", "warning", f"{DOWNLOAD_CONFIG}: {error.message}", error.hint
+        what = error.message.removeprefix(f"{release.path}: ").removeprefix(f"{DOWNLOAD_CONFIG}: ")
+        yield "release-list-unreadable", "warning", f"{DOWNLOAD_CONFIG}: {what}", error.hint
         return
     hint = "whoever flashes by one of them gets another firmware than by the other"
     listed = release.args.files

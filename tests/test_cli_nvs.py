@@ -54,6 +54,7 @@ def test_generate_read_only_size_warns_and_is_cut_as_the_generator_cuts(folder: 
     result = cli("nvs", "generate", "in.csv", "out.bin", "0x2000")
     assert result.status == 0
     assert "readonly" in result.err
+    assert "4 keys in 2 namespaces" in result.out
     assert (folder / "out.bin").read_bytes() == official(folder, ROWS, 0x2000)
     assert (folder / "out.bin").stat().st_size == 0x1000
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import zlib
 from pathlib import Path
 
 import pytest
@@ -214,20 +215,55 @@ def test_namespaces_get_the_lowest_free_index_and_run_out() -> None:
 
 
 def test_unknown_entries_survive() -> None:
-    raw = bytes((1, 0x77, 2, 0xFF)) + bytes(60)
+    """An integer with a chunk index is kept by the firmware, which cannot read it."""
+    start, end = bytes((1, 0x01, 1, 0)), b"odd".ljust(16, b"\0") + b"\5" + b"\xff" * 7
+    raw = start + zlib.crc32(end, zlib.crc32(start, 0xFFFFFFFF)).to_bytes(4, "little") + end
     records = [
         NvsRecord("namespace", 1, b"n", "", 0),
         NvsRecord("entry", 1, b"a", "u8", 1),
-        NvsRecord("unknown", 1, b"", "", raw),
+        NvsRecord("unknown", 1, b"odd", "", raw),
         NvsRecord("entry", 1, b"b", "u8", 1),
     ]
-    partition = NvsPartition.empty(0x3000)
-    partition._records = records
-    assert raw in partition.to_bytes()
+    image = write_partition(records, 0x3000)
+    partition = NvsPartition.from_bytes(image)
     partition.set("n", "a", "u8", 2)
     partition.set("n", "c", "u8", 3)
-    assert raw in partition.to_bytes()
-    assert names(partition) == ["n/a", "n/b", "n/c"]
+    changed = partition.to_bytes()
+    assert changed[64 + 64 : 64 + 96] == raw
+    assert names(partition) == names(NvsPartition.from_bytes(changed)) == ["n/a", "n/b", "n/c"]
+    partition.remove("n", "c")
+    partition.set("n", "a", "u8", 1)
+    assert partition.to_bytes() == image
+
+
+def test_two_types_under_one_key_become_one() -> None:
+    """Only a partition of several pages, which a device has not written, can hold both."""
+    records = [
+        NvsRecord("namespace", 1, b"n", "", 0),
+        NvsRecord("entry", 1, b"a", "u8", 1),
+        *(NvsRecord("entry", 1, b"k%d" % number, "u8", 1) for number in range(124)),
+        NvsRecord("entry", 1, b"a", "i32", 2),
+        NvsRecord("entry", 1, b"z", "u8", 3),
+    ]
+    partition = NvsPartition.from_bytes(write_partition(records, 0x4000))
+    assert names(partition).count("n/a") == 2
+    partition.set("n", "a", "u16", 9)
+    assert names(partition).count("n/a") == 1
+    assert NvsPartition.from_bytes(partition.to_bytes()).get("n", "a") == NvsEntry("n", "a", "u16", 9)
+
+
+def test_a_copy_is_independent(partition: NvsPartition) -> None:
+    image = partition.to_bytes()
+    twin = partition.copy()
+    twin.set("first", "a", "u8", 2)
+    twin.set("new", "k", "u8", 2)
+    twin.remove("second", "d")
+    assert partition.to_bytes() == image
+    assert partition.get("new", "k") is None
+    other = partition.copy()
+    other.set("first", "a", "u8", 1)
+    assert other.to_bytes() == image
+    assert NvsPartition.from_bytes(twin.to_bytes()).get("first", "a").value == 2
 
 
 def test_an_encrypted_partition_stays_encrypted() -> None:
@@ -277,6 +313,15 @@ def test_a_partition_can_be_made_by_hand() -> None:
     partition.set("second", "d", "i64", -5)
     partition.set("last", "e", "u16", 9)
     assert partition.to_bytes() == NvsPartition.from_csv(ROWS, 0x3000).to_bytes()
+
+
+def test_read_only_sizes_from_csv_hold_their_entries() -> None:
+    for size in (0x1000, 0x2000):
+        partition = NvsPartition.from_csv(ROWS, size)
+        assert len(partition.entries) == 5
+        assert partition.opened
+        assert len(partition.to_bytes()) == 0x1000
+        assert not partition.problems
 
 
 def test_usage(partition: NvsPartition) -> None:

@@ -8,18 +8,18 @@ to its place; entries of unknown types survive.
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from esp_at_tools.errors import FormatError, InputError
+from esp_at_tools.errors import InputError
 from esp_at_tools.formats.nvs.crypto import NvsKeys, decrypt_checked, encrypt_partition
 from esp_at_tools.formats.nvs.csv import parse_csv
 from esp_at_tools.formats.nvs.model import (
     ENTRY_COUNT,
     ENTRY_SIZE,
     FIRST_ENTRY_OFFSET,
-    MAX_KEY_LENGTH,
     PAGE_SIZE,
     NvsEntry,
     NvsProblem,
@@ -27,17 +27,18 @@ from esp_at_tools.formats.nvs.model import (
     crc32,
 )
 from esp_at_tools.formats.nvs.reader import NvsReading, NvsRecord, read_partition
+from esp_at_tools.formats.nvs.values import checked_name, checked_value, encoded
 from esp_at_tools.formats.nvs.writer import (
     FIRMWARE_STYLE,
-    INTEGER_LAYOUT,
     MAX_NAMESPACES,
-    MAX_SINGLE_SIZE,
     STYLES,
     NvsStyle,
-    integer_range,
     usable_pages,
     write_partition,
 )
+
+_READ_WRITE_SIZE = 3 * PAGE_SIZE
+"""Bytes of the smallest partition that the firmware can write to."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,21 @@ class NvsUsage:
     def free_bytes(self) -> int:
         """Bytes left, headers of new entries included; a large value may need a little more."""
         return max(self.entries_total - self.entries_used, 0) * ENTRY_SIZE
+
+
+class _Lookup:
+    """Where things are in a list of records; built once and never changed."""
+
+    def __init__(self, records: Sequence[NvsRecord]) -> None:
+        self.namespaces: dict[bytes, int] = {}
+        self.entries: dict[tuple[int, bytes], int] = {}
+        self.has_twins = False  # two entries under one key, of two types
+        for position, record in enumerate(records):
+            if record.kind == "namespace":
+                self.namespaces.setdefault(record.key, record.namespace_index)
+            elif record.kind == "entry":
+                name = (record.namespace_index, record.key)
+                self.has_twins |= self.entries.setdefault(name, position) != position
 
 
 class NvsPartition:
@@ -86,6 +102,8 @@ class NvsPartition:
         self._style: NvsStyle | None = None
         self._generated = False
         self._built: tuple[list[NvsRecord], bytes] | None = None
+        self._read = _Lookup(self._records)
+        self._known: _Lookup | None = self._read
 
     @classmethod
     def from_bytes(cls, data: bytes, *, keys: NvsKeys | None = None) -> NvsPartition:
@@ -143,7 +161,20 @@ class NvsPartition:
     ) -> NvsPartition:
         plain = write_partition(records, size, version=version, spill=keys is None)
         data = encrypt_partition(plain, keys) if keys else plain
-        return cls(data, plain, read_partition(plain), keys, size)
+        # A read-only partition has no free page; the firmware opens it all the same.
+        spare = b"\xff" * PAGE_SIZE if size < _READ_WRITE_SIZE else b""
+        return cls(data, plain, read_partition(plain + spare), keys, size)
+
+    def copy(self) -> NvsPartition:
+        """Return a partition of its own with the same entries.
+
+        Far cheaper than reading the bytes again, for a batch that is made from one template.
+        """
+        if self._style is None:
+            self._style = self._detect_style()
+        twin = copy.copy(self)
+        twin._records = list(self._records)  # noqa: SLF001 - it is one of us
+        return twin
 
     @property
     def encrypted(self) -> bool:
@@ -169,7 +200,8 @@ class NvsPartition:
 
     def get(self, namespace: str, key: str) -> NvsEntry | None:
         """Return an entry, None where there is none."""
-        position = self._find(self._index(namespace), _encoded(key))
+        known = self._lookup()
+        position = known.entries.get((known.namespaces.get(encoded(namespace), 0), encoded(key)))
         return None if position is None else _entry(namespace, self._records[position])
 
     def set(
@@ -199,28 +231,30 @@ class NvsPartition:
                 would not open the partition.
         """
         self._check_changeable()
-        name, encoded = _checked_name(namespace, "namespace"), _checked_name(key, "key")
-        data = _checked_value(namespace, key, type, value)
-        index = self._index(namespace)
-        position = self._find(index, encoded)
+        name, stored = checked_name(namespace, "namespace"), checked_name(key, "key")
+        data = checked_value(namespace, key, type, value)
+        index = self._lookup().namespaces.get(name)
+        position = None if index is None else self._lookup().entries.get((index, stored))
         if position is not None:
             old = self._records[position]
             if (old.type, old.value) != (type, data):
-                self._records[position] = self._record(old.namespace_index, encoded, type, data)
-                self._drop_other(position)
+                self._records[position] = self._record(old.namespace_index, stored, type, data)
+                self._drop_twins(position)
             return
         if index is None:
             index = self._free_index()
             self._records.append(NvsRecord("namespace", index, name, "", 0))
-        self._records.insert(self._place(index, key, order), self._record(index, encoded, type, data))
+        self._records.insert(self._place(index, key, order), self._record(index, stored, type, data))
+        self._known = None
 
     def _record(self, index: int, key: bytes, type_name: str, value: int | bytes) -> NvsRecord:
         """Return the record of a value: the one that was read, where it comes back to that."""
-        record = NvsRecord("entry", index, key, type_name, value, type_name == "blob" and self.version == 1)
-        for old in self._reading.records:
-            if _is_entry(old, index, key) and (old.type, old.value) == (type_name, value):
+        position = self._read.entries.get((index, key))
+        if position is not None:
+            old = self._reading.records[position]
+            if (old.type, old.value) == (type_name, value):
                 return old
-        return record
+        return NvsRecord("entry", index, key, type_name, value, type_name == "blob" and self.version == 1)
 
     def remove(self, namespace: str, key: str) -> bool:
         """Remove an entry and tell whether there was one.
@@ -232,11 +266,12 @@ class NvsPartition:
             InputError: the firmware would not open the partition.
         """
         self._check_changeable()
-        index, encoded = self._index(namespace), _encoded(key)
-        if self._find(index, encoded) is None:
+        index, stored = self._lookup().namespaces.get(encoded(namespace)), encoded(key)
+        if index is None or (index, stored) not in self._lookup().entries:
             return False
-        self._records = [record for record in self._records if not _is_entry(record, index, encoded)]
+        self._records = [record for record in self._records if not _is_entry(record, index, stored)]
         self._drop_last_namespaces()
+        self._known = None
         return True
 
     def to_bytes(self) -> bytes:
@@ -329,28 +364,21 @@ class NvsPartition:
                 names.setdefault(record.namespace_index, _text(record.key))
         return names
 
-    def _index(self, namespace: str) -> int | None:
-        name = _encoded(namespace)
-        for record in self._records:
-            if record.kind == "namespace" and record.key == name:
-                return record.namespace_index
-        return None
+    def _lookup(self) -> _Lookup:
+        if self._known is None:
+            self._known = _Lookup(self._records)
+        return self._known
 
-    def _find(self, index: int | None, key: bytes) -> int | None:
-        if index is not None:
-            for position, record in enumerate(self._records):
-                if _is_entry(record, index, key):
-                    return position
-        return None
-
-    def _drop_other(self, position: int) -> None:
+    def _drop_twins(self, position: int) -> None:
         """Remove other entries under the key of the one at ``position``, as the firmware does."""
-        kept = self._records[position]
-        self._records = [
-            record
-            for record in self._records
-            if record is kept or not _is_entry(record, kept.namespace_index, kept.key)
-        ]
+        if self._lookup().has_twins:
+            kept = self._records[position]
+            self._records = [
+                record
+                for record in self._records
+                if record is kept or not _is_entry(record, kept.namespace_index, kept.key)
+            ]
+            self._known = None
 
     def _free_index(self) -> int:
         used = {record.namespace_index for record in self._records}
@@ -369,7 +397,7 @@ class NvsPartition:
             for position, record in enumerate(self._records)
             if record.namespace_index == index and record.kind != "unknown"
         ]
-        later = {_encoded(name) for name in order[order.index(key) + 1 :]} if key in order else set()
+        later = {encoded(name) for name in order[order.index(key) + 1 :]} if key in order else set()
         for position in places:
             if self._records[position].kind == "entry" and self._records[position].key in later:
                 return position
@@ -404,74 +432,8 @@ def _text(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
-def _encoded(text: str) -> bytes:
-    """Return the bytes of a name; of text that has none, bytes that no name has."""
-    try:
-        return text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        return b"\0"
-
-
 def _entry(namespace: str, record: NvsRecord) -> NvsEntry:
     value: int | str | bytes = record.value
     if record.type == "string" and isinstance(value, bytes):
         value = _text(value)
     return NvsEntry(namespace, _text(record.key), cast("NvsType", record.type), value)
-
-
-def _checked_name(name: str, what: str) -> bytes:
-    data = _encoded(name)
-    if b"\0" in data:
-        raise InputError(f"the {what} {name!r} cannot be stored", "give text without NULs")
-    if not 0 < len(data) <= MAX_KEY_LENGTH:
-        raise InputError(
-            f"the {what} {name!r} has {len(data)} bytes", f"a {what} has 1 to {MAX_KEY_LENGTH} bytes"
-        )
-    return data
-
-
-def _checked_value(namespace: str, key: str, type_name: str, value: int | str | bytes) -> int | bytes:
-    """Return a value as a record holds it."""
-    where = f"{namespace}/{key}"
-    if type_name in INTEGER_LAYOUT:
-        return _checked_integer(where, type_name, value)
-    if type_name == "string":
-        return _checked_string(where, value)
-    if type_name != "blob":
-        known = ", ".join((*INTEGER_LAYOUT, "string", "blob"))
-        raise FormatError(f"{where}: there is no NVS type {type_name!r}", f"the types are {known}")
-    if not isinstance(value, bytes):
-        raise InputError(f"{where}: a blob takes bytes, not {type(value).__name__}", "give bytes")
-    return bytes(value)
-
-
-def _checked_integer(where: str, type_name: str, value: int | str | bytes) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise InputError(
-            f"{where}: {type_name} takes a number, not {type(value).__name__}",
-            f"give {integer_range(type_name)}",
-        )
-    _, size, signed = INTEGER_LAYOUT[type_name]
-    low = -(1 << (8 * size - 1)) if signed else 0
-    if not low <= value < low + (1 << 8 * size):
-        raise InputError(f"{where}: {value} does not fit in {type_name}", f"give {integer_range(type_name)}")
-    return value
-
-
-def _checked_string(where: str, value: int | str | bytes) -> bytes:
-    if not isinstance(value, str):
-        raise InputError(f"{where}: a string takes text, not {type(value).__name__}", "give text")
-    try:
-        data = value.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        raise InputError(
-            f"{where}: the text has no UTF-8 form", "give text without lone surrogates"
-        ) from None
-    if b"\0" in data:
-        raise InputError(f"{where}: the text holds a NUL, which ends a string", "leave it out")
-    if len(data) >= MAX_SINGLE_SIZE:
-        raise InputError(
-            f"{where}: a string of {len(data)} bytes is too long",
-            f"a string has at most {MAX_SINGLE_SIZE - 1} bytes; a blob can be larger",
-        )
-    return data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import itertools
 import json
@@ -65,6 +66,11 @@ def hostile(tmp_path) -> Path:
     return tmp_path / "result.bin"
 
 
+@functools.cache
+def official(path: Path) -> dict:
+    return report(Firmware.open(path))
+
+
 def rendered(document: dict, width: int, *, encoding: str = "utf-8", terminal: bool = False) -> str:
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding=encoding, errors="strict", newline="")
@@ -89,7 +95,7 @@ def rendered(document: dict, width: int, *, encoding: str = "utf-8", terminal: b
 @pytest.mark.parametrize("name", OFFICIAL)
 @pytest.mark.parametrize("width", WIDTHS)
 def test_no_line_is_longer_than_the_terminal(shared, name, width):
-    text = rendered(report(Firmware.open(shared / "firmware" / name)), width)
+    text = rendered(official(shared / "firmware" / name), width)
     assert max(cell_len(line) for line in text.splitlines()) <= max(width, 70)  # the picture needs 70
     assert not [line for line in text.splitlines() if line != line.rstrip()]
 
@@ -97,7 +103,7 @@ def test_no_line_is_longer_than_the_terminal(shared, name, width):
 @pytest.mark.parametrize("name", OFFICIAL)
 @pytest.mark.parametrize("width", [80, 200])
 def test_everything_is_named(shared, name, width):
-    document = report(Firmware.open(shared / "firmware" / name))
+    document = official(shared / "firmware" / name)
     text = rendered(document, width)
     names = [part["name"] for part in document["partitions"]]
     names += [*document["settings"], *(item["name"] for item in document["pki"])]
@@ -113,7 +119,7 @@ def test_everything_is_named(shared, name, width):
 
 
 def test_the_picture_is_proportional_and_shows_the_smallest(shared):
-    document = report(Firmware.open(shared / "firmware" / "ESP32-C3-MINI-1-V5.0.1.0-assembled"))
+    document = official(shared / "firmware" / "ESP32-C3-MINI-1-V5.0.1.0-assembled")
     lines = rendered(document, 80).splitlines()
     start = next(index for index, line in enumerate(lines) if "0x060000" in line)
     end = next(index for index, line in enumerate(lines) if "0x230000" in line)
@@ -127,7 +133,7 @@ def test_the_picture_is_proportional_and_shows_the_smallest(shared):
 
 
 def test_wide_terminals_get_the_map_beside_the_settings(shared):
-    document = report(Firmware.open(shared / "firmware" / "ESP32-C3-MINI-1-V5.0.1.0-assembled"))
+    document = official(shared / "firmware" / "ESP32-C3-MINI-1-V5.0.1.0-assembled")
     heading = next(line for line in rendered(document, 200).splitlines() if " Flash " in line)
     assert "Application" in heading
     heading = next(line for line in rendered(document, 80).splitlines() if " Flash " in line)
@@ -290,7 +296,7 @@ def test_it_works_in_a_pipe_without_an_encoding(process, image):
 
 def test_the_map_covers_the_flash_without_holes(shared):
     for name in OFFICIAL:
-        document = report(Firmware.open(shared / "firmware" / name))
+        document = official(shared / "firmware" / name)
         for depth in (0, 1):
             row = [block for block in blocks(document) if block.depth == depth]
             assert all(first.end == second.offset for first, second in itertools.pairwise(row))

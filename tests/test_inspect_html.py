@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -57,13 +58,18 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.elements if name == tag]
 
 
+@functools.cache
+def official(path: Path) -> dict:
+    return report(Firmware.open(path))
+
+
 def page_of(path: Path) -> Page:
     return Page(render(report(Firmware.open(path))))
 
 
 @pytest.mark.parametrize("name", OFFICIAL)
 def test_everything_is_on_the_page(shared, name):
-    document = report(Firmware.open(shared / "firmware" / name))
+    document = official(shared / "firmware" / name)
     page = Page(render(document))
     wanted = [part["name"] for part in document["partitions"]]
     wanted += [*document["settings"], *(item["name"] for item in document["pki"])]
@@ -80,7 +86,7 @@ def test_everything_is_on_the_page(shared, name):
 
 @pytest.mark.parametrize("name", OFFICIAL)
 def test_the_page_needs_nothing_else(shared, name):
-    text = render(report(Firmware.open(shared / "firmware" / name)))
+    text = render(official(shared / "firmware" / name))
     page = Page(text)
     assert text.startswith("<!DOCTYPE html>\n")
     tags = {tag for tag, _ in page.elements}
@@ -98,7 +104,7 @@ def test_the_page_needs_nothing_else(shared, name):
 
 
 def test_the_map_is_to_scale_and_explains_itself(shared):
-    document = report(Firmware.open(shared / "firmware" / "ESP32-C3-MINI-1-V5.0.1.0-assembled"))
+    document = official(shared / "firmware" / "ESP32-C3-MINI-1-V5.0.1.0-assembled")
     page = Page(render(document))
     (svg,) = page.named("svg")
     width, height = (float(number) for number in svg["viewbox"].split()[2:])
@@ -161,9 +167,8 @@ def test_texts_of_the_firmware_are_texts_on_the_page(tmp_path):
 
 def test_nothing_of_a_private_key_is_on_the_page(shared):
     for name in OFFICIAL:
-        firmware = Firmware.open(shared / "firmware" / name)
-        text = render(report(firmware))
-        for item, key in firmware.pki().items():
+        text = render(official(shared / "firmware" / name))
+        for item, key in Firmware.open(shared / "firmware" / name).pki().items():
             if "_key" in item:
                 assert not [
                     line for line in key.decode().splitlines() if len(line) > 40 and line[:30] in text

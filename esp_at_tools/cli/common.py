@@ -111,7 +111,19 @@ class NumberType(_Number):
 
 
 NUMBER = NumberType()
-PATH = click.Path(path_type=Path)
+
+
+class _PathType(click.Path):
+    """A path that is not empty: an unset variable of a script must not mean the current folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path, or fail with a usage error."""
+        if value == "":
+            self.fail("the path is empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+PATH = _PathType(path_type=Path)
 """A path; the command itself opens it, so that there is one wording for a missing file."""
 
 

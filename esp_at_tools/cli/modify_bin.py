@@ -14,7 +14,7 @@ from esp_at_tools.cli.common import NUMBER, PATH, Output, current_output, json_o
 from esp_at_tools.cli.flash_hint import flash_lines
 from esp_at_tools.errors import InputError
 from esp_at_tools.firmware.firmware import Change, Firmware, PkiDigest
-from esp_at_tools.firmware.modify import Outcome, Request, modify, read_pki_file
+from esp_at_tools.firmware.modify import Outcome, Request, modify
 from esp_at_tools.firmware.source import Patch, PendingOutput, StagedFile
 from esp_at_tools.numbers import format_size
 from esp_at_tools.settings.modern import PARTITION as MFG_NVS
@@ -151,10 +151,12 @@ def command(
         talk.warn(finding)
     patches = firmware.patches()
     extra = _extra_outputs(firmware, patches, mfg_nvs_output, partitions_output)
+    new_folder = partitions_output if partitions_output and not partitions_output.exists() else None
+    _check_outputs(firmware, [target, *(output.path for output in extra)], new_folder, request.inputs)
     if not dry_run:
-        _write(firmware, target, extra, partitions_output)
+        _write(firmware, target, extra, new_folder)
     if talk.json:
-        talk.document(_document(firmware, outcome, patches, input_path, None if dry_run else target))
+        talk.document(_document(firmware, outcome, patches, None if dry_run else target, extra))
     else:
         _print_report(talk, firmware, outcome, patches, None if dry_run else target, extra)
 
@@ -181,9 +183,13 @@ def _target(input_path: Path, output: Path | None, *, in_place: bool) -> Path:
             raise InputError("--in-place and --output exclude each other", "give one of them")
         return input_path
     target = output or Path(DEFAULT_OUTPUT)
-    if target.exists() and input_path.exists() and target.samefile(input_path):
+    if _is_same(target, input_path):
         raise InputError(f"--output {target}: is the input itself", "use --in-place to replace it")
     return target
+
+
+def _is_same(first: Path, second: Path) -> bool:
+    return first.exists() and second.exists() and first.samefile(second)
 
 
 # --- what was asked for --------------------------------------------------------------------------
@@ -254,8 +260,11 @@ class _Asked:
             )
         self.sources.setdefault(name, source)
         if name in PKI_ITEMS:
-            self.request.pki[name] = read_pki_file(Path(text))
-        elif name in SETTINGS:
+            if not text:
+                raise InputError(f"{source}: the path is empty", "give the path of a PEM or DER file")
+            self.request.add_pki_file(name, Path(text), f"{source} {text}")
+            return
+        if name in SETTINGS:
             self.request.settings[name] = parse_value(name, text, source)
         else:
             self.request.gatts[name] = text
@@ -296,12 +305,38 @@ def _extra_outputs(
     return extra
 
 
-def _write(firmware: Firmware, target: Path, extra: list[_Extra], new_folder: Path | None) -> None:
+def _check_outputs(
+    firmware: Firmware, paths: list[Path], new_folder: Path | None, inputs: Iterable[Path]
+) -> None:
+    """Refuse outputs that cannot be written, or would overwrite each other or what was read.
+
+    Args:
+        firmware: the input.
+        paths: the output, and the files that hold one partition alone.
+        new_folder: a folder that will be made for those.
+        inputs: other files that were read.
+    """
+    source = firmware.source.path
+    target, *extra = paths
+    in_place = _is_same(target, source)
+    if not in_place:
+        (files.check_new_folder if source.is_dir() else files.check_output)(target)
+    for path in extra:
+        if path.parent != new_folder:
+            files.check_output(path)
+        if source.is_dir() and source.resolve() in path.resolve().parents:
+            raise InputError(f"{path}: lies inside the input {source}", "give an output outside of it")
+    _check_distinct([*paths, *([new_folder] if new_folder else [])])
+    for path in extra if in_place else paths:
+        read = next((given for given in (source, *inputs) if _is_same(path, given)), None)
+        if read is not None:
+            raise InputError(f"{path}: is an output and an input at once", "give another output path")
+
+
+def _write(firmware: Firmware, target: Path, extra: list[_Extra], made: Path | None) -> None:
     """Write all outputs: each is complete on disk before the first takes its place."""
     secret = firmware.key_partitions
-    _check_distinct([target, *(output.path for output in extra)])
     pending: list[PendingOutput] = [firmware.stage(target)]
-    made = new_folder if new_folder is not None and not new_folder.exists() else None
     try:
         if made is not None:
             made.mkdir(mode=0o700 if secret else 0o777)
@@ -354,7 +389,8 @@ def _print_report(
         names = ", ".join(f"{patch.name} ({format_size(patch.size)})" for patch in patches) or "nothing"
         talk.result(f"Dry run: nothing was written; this would change {names}.")
         return
-    talk.result(f"Written and read back: {target}")
+    form = {"release": "a folder" if target.is_dir() else "a .zip"}.get(firmware.kind, "")
+    talk.result(f"Written and read back: {target}{f' ({form}, as the input)' if form else ''}")
     for line in flash_lines(firmware, target, patches, {output.partition: output.path for output in extra}):
         talk.result(line)
 
@@ -364,11 +400,12 @@ def _change(change: Change) -> dict[str, Any]:
 
 
 def _document(
-    firmware: Firmware, outcome: Outcome, patches: list[Patch], input_path: Path, target: Path | None
+    firmware: Firmware, outcome: Outcome, patches: list[Patch], target: Path | None, extra: list[_Extra]
 ) -> dict[str, Any]:
+    written = {} if target is None else {output.partition: str(output.path) for output in extra}
     return {
         "schema": 1,
-        "input": str(input_path),
+        "input": str(firmware.source.path),
         "output": None if target is None else str(target),
         "dry_run": target is None,
         "chip": firmware.chip_name,
@@ -376,5 +413,13 @@ def _document(
         "changes": [_change(change) for change in outcome.changes],
         "unchanged": outcome.unchanged,
         "warnings": outcome.warnings,
-        "partitions": [{"name": patch.name, "offset": patch.offset, "size": patch.size} for patch in patches],
+        "partitions": [
+            {
+                "name": patch.name,
+                "offset": patch.offset,
+                "size": patch.size,
+                "file": written.get(patch.name),
+            }
+            for patch in patches
+        ],
     }

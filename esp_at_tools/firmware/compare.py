@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from esp_at_tools.firmware.firmware import Firmware, PkiDigest
-from esp_at_tools.firmware.opening import read_image
+from esp_at_tools.firmware.opening import find_bootloader, read_image
+from esp_at_tools.formats.app_image import SHA256_SIZE, AppImage
 
 Area = Literal["firmware", "apps", "partitions", "settings", "pki", "gatts"]
 
@@ -43,7 +44,7 @@ class Comparison:
 
 
 def compare(a: Firmware, b: Firmware) -> Comparison:
-    """Compare two firmwares: chip and layout, applications, partitions, settings, PKI items, GATT rows."""
+    """Compare two firmwares: chip, layout, applications, bootloader, partitions, settings, PKI and GATT."""
     differences: list[Difference] = []
     skipped: list[Area] = []
     for area, describe in _AREAS.items():
@@ -52,6 +53,8 @@ def compare(a: Firmware, b: Firmware) -> Comparison:
             continue
         first, second = describe(a), describe(b)
         names = [*first, *(name for name in second if name not in first)]
+        if area == "firmware":  # what one of the two does not tell is no difference
+            names = [name for name in names if name in first and name in second]
         differences.extend(
             Difference(area, name, first.get(name), second.get(name))
             for name in names
@@ -69,7 +72,14 @@ def _firmware(firmware: Firmware) -> Mapping[str, object]:
 
 def _apps(firmware: Firmware) -> Mapping[str, object]:
     apps: dict[str, object] = {}
-    for partition in firmware.map.primary.apps if firmware.map else ():
+    if firmware.map is None:
+        return apps
+    bootloader = find_bootloader(firmware.source, firmware.map)
+    if bootloader is not None:
+        offset, loader = bootloader
+        data = firmware.source.read(offset, loader.size)
+        apps["bootloader"] = {"sha256": _bootloader_sha256(data, loader)}
+    for partition in firmware.map.primary.apps:
         image = read_image(firmware.source, partition.offset, partition.size)
         if image is not None:
             data = firmware.source.read(partition.offset, image.size)
@@ -80,6 +90,12 @@ def _apps(firmware: Firmware) -> Mapping[str, object]:
                 "sha256": PkiDigest.of(data).sha256,
             }
     return apps
+
+
+def _bootloader_sha256(data: bytes, image: AppImage) -> str:
+    """Return the SHA-256 of a bootloader less its flash settings, which esptool sets when it flashes it."""
+    end = image.size - (SHA256_SIZE if image.sha256 is not None else 0)
+    return PkiDigest.of(data[:2] + data[4:end]).sha256
 
 
 def _partitions(firmware: Firmware) -> Mapping[str, object]:

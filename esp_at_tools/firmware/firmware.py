@@ -6,12 +6,14 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from esp_at_tools.catalog.chips import Chip, find_chip
-from esp_at_tools.errors import EspAtError, InputError
+from esp_at_tools.errors import EspAtError, FormatError, InputError
 from esp_at_tools.firmware.flash_map import FlashMap, locate
 from esp_at_tools.firmware.opening import (
     agreed_chip,
+    check_places,
     check_whole,
     find_images,
     flash_size,
@@ -34,6 +36,9 @@ from esp_at_tools.settings.names import (
     check_name,
     gatt_row_index,
 )
+
+if TYPE_CHECKING:
+    from esp_at_tools.settings.legacy import LegacyLayout
 
 
 @dataclass(frozen=True)
@@ -167,7 +172,18 @@ class Firmware:
         Raises:
             InputError: it is something else, damaged, cut off or encrypted; the message says which.
         """
-        source = open_source(Path(path))
+        try:
+            return cls._open(Path(path), chip, partition_table_offset, parameter_offset)
+        except FormatError as error:
+            if str(path) in error.message:
+                raise
+            raise FormatError(f"{path}: {error.message}", error.hint) from error
+
+    @classmethod
+    def _open(
+        cls, path: Path, chip: str, partition_table_offset: int | None, parameter_offset: int | None
+    ) -> Firmware:
+        source = open_source(path)
         if source.kind in ("mfg_nvs", "factory_param"):
             for option, value in (
                 ("--partition-table-offset", partition_table_offset),
@@ -190,7 +206,8 @@ class Firmware:
         if source.kind == FACTORY_PARAM:
             legacy = _legacy_layout({FACTORY_PARAM: partition}, source)
             platform = str(legacy.settings().get("platform", ""))
-            told = platform.removeprefix("PLATFORM_").lower()
+            named = find_chip(platform.removeprefix("PLATFORM_").lower())
+            told = named.name if named else ""
             return cls(source, legacy, {FACTORY_PARAM: partition}, None, agreed_chip(source, told, chip))
         layout = ModernLayout(NvsPartition.from_bytes(data))
         return cls(source, layout, {MFG_NVS: partition}, None, chip)
@@ -209,11 +226,16 @@ class Firmware:
             places = with_parameters_at(source, places, parameter_offset)
         if MFG_NVS in places:
             place = places[MFG_NVS]
+            used = {MFG_NVS: place}
+            check_places(source, used, damaged=used)
             layout: Layout = ModernLayout(NvsPartition.from_bytes(source.read(place.offset, place.size)))
-            return cls(source, layout, {MFG_NVS: place}, flash_map, chip_name, size)
+            return cls(source, layout, used, flash_map, chip_name, size)
         if FACTORY_PARAM in places:
             used = {name: place for name, place in places.items() if name in LEGACY_PARTITIONS}
-            return cls(source, _legacy_layout(used, source), used, flash_map, chip_name, size)
+            check_places(source, used, damaged={FACTORY_PARAM})
+            legacy = _legacy_layout(used, source)
+            check_places(source, used, damaged=legacy.damaged)
+            return cls(source, legacy, used, flash_map, chip_name, size)
         raise no_parameters(source, flash_map)
 
     # --- reading -----------------------------------------------------------------------------
@@ -302,6 +324,11 @@ class Firmware:
         keys = (name for name, group in groups.items() if group.endswith("_key"))
         return frozenset(groups[name] if groups[name] in self.places else MFG_NVS for name in keys)
 
+    @property
+    def holds_private_keys(self) -> bool:
+        """Whether any partition holds a private key."""
+        return bool(self.key_partitions)
+
     # --- writing -----------------------------------------------------------------------------
 
     def stage(self, path: Path) -> PendingOutput:
@@ -349,7 +376,7 @@ class Firmware:
         return ModernLayout(NvsPartition.from_bytes(source.read(place.offset, place.size)))
 
 
-def _legacy_layout(places: Mapping[str, Partition], source: Source) -> Layout:
+def _legacy_layout(places: Mapping[str, Partition], source: Source) -> LegacyLayout:
     """Return the legacy layout of these partitions; its formats load here, for few firmwares have them."""
     from esp_at_tools.settings.legacy import LegacyLayout
 

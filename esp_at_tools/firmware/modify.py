@@ -17,7 +17,7 @@ from esp_at_tools.errors import InputError, RiskyValueError
 from esp_at_tools.firmware.firmware import Change, Firmware
 from esp_at_tools.settings.layout import Value
 from esp_at_tools.settings.modern import ModernLayout
-from esp_at_tools.settings.names import PKI_ITEMS, gatt_row_index
+from esp_at_tools.settings.names import MAX_GATT_ROWS, PKI_ITEMS, gatt_row_index
 from esp_at_tools.settings.rules import check_settings
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class Request:
         gatt_table: the whole GATT table, row by row; None to leave it.
         unset: names to remove.
         sources: name → the option, profile or file that asked for it, for messages.
+        inputs: every file that was read for it; no output may take its place.
     """
 
     settings: dict[str, Value] = field(default_factory=dict)
@@ -46,6 +47,7 @@ class Request:
     gatt_table: list[str] | None = None
     unset: list[str] = field(default_factory=list)
     sources: dict[str, str] = field(default_factory=dict)
+    inputs: list[Path] = field(default_factory=list)
 
     @property
     def is_empty(self) -> bool:
@@ -67,17 +69,43 @@ class Request:
         from esp_at_tools.settings.profile import Profile
 
         profile = Profile.load(path)
+        self.inputs.append(path)
         taken = set(self.names())
         for name, value in profile.settings.items():
             if name not in taken:
                 self.settings[name] = value
-                self.sources[name] = f"{path}: settings.{name}"
+                self.sources[name] = str(path)
         for name, file in profile.pki.items():
             if name not in taken:
-                self.pki[name] = read_pki_file(file)
-                self.sources[name] = str(file)
+                self.add_pki_file(name, file, str(file))
         if profile.gatts is not None:
+            self.inputs.append(profile.gatts)
             self.gatt_table = read_gatts_csv(_text(profile.gatts))
+            if not 0 < len(self.gatt_table) <= MAX_GATT_ROWS:
+                raise InputError(
+                    f"{profile.gatts}: holds {len(self.gatt_table)} GATT rows",
+                    f"a table has 1 to {MAX_GATT_ROWS}; --unset cfgN removes rows",
+                )
+            for index in range(len(self.gatt_table)):
+                self.sources.setdefault(f"cfg{index}", str(profile.gatts))
+
+    def add_pki_file(self, name: str, path: Path, source: str) -> None:
+        """Ask for a certificate or key to become that of a file.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        self.pki[name] = read_pki_file(path)
+        self.sources[name] = source
+        self.inputs.append(path)
+
+    def blamed(self, name: str, message: str) -> str:
+        """Return a message about a name that also tells who asked for it."""
+        source = self.sources.get(name, "")
+        if not source or name in source.split():
+            return message
+        rest = message.removeprefix(f"{name}:")
+        return f"{name} ({source}):{rest}" if rest != message else f"{name} ({source}): {message}"
 
 
 def read_pki_file(path: Path) -> bytes:
@@ -200,8 +228,9 @@ def _check_changed_settings(firmware: Firmware, request: Request, findings: _Fin
     changed: Mapping[str, Value] = {
         name: value for name, value in request.settings.items() if current.get(name) != value
     }
-    for found in check_settings(changed, current, firmware.chip, layout=firmware.layout.name):
-        findings.add(found.level, found.message, found.hint)
+    kept = {name: value for name, value in current.items() if name not in request.unset}
+    for found in check_settings(changed, kept, firmware.chip, layout=firmware.layout.name):
+        findings.add(found.level, request.blamed(found.setting, found.message), found.hint)
 
 
 def _check_changed_pki(firmware: Firmware, request: Request, findings: _Findings, now: datetime) -> None:
@@ -232,34 +261,69 @@ def _add_pki(findings: _Findings, found: list[Finding]) -> None:
 
 def _check_changed_gatts(firmware: Firmware, request: Request, findings: _Findings) -> None:
     rows = firmware.gatts()
-    changed = {name: row for name, row in _wanted_rows(request).items() if rows.get(name) != row}
+    wanted, removed = _wanted_rows(request), _removed_rows(firmware, request)
+    changed = {name: row for name, row in wanted.items() if rows.get(name) != row}
+    if not changed and not removed:
+        return
+    after = sorted(({*rows, *wanted} - {*removed}), key=_row_number)
+    if firmware.layout.name == "modern":
+        _check_row_numbers(sorted(rows, key=_row_number), after, [*changed, *removed], request, findings)
     if not changed:
         return
     from esp_at_tools.formats.gatts import check_table
 
-    table = dict(sorted({**rows, **changed}.items(), key=lambda named: gatt_row_index(named[0]) or 0))
-    names = list(table)
-    for found in check_table(list(table.values()), firmware.layout.name):
-        name = names[found.row]
+    for found in check_table([wanted.get(name, rows.get(name, "")) for name in after], firmware.layout.name):
+        name = after[found.row]
         if name in changed:
-            findings.add("risky" if found.level == "error" else found.level, found.message, found.hint)
+            message = request.blamed(name, found.message)
+            findings.add("risky" if found.level == "error" else found.level, message, found.hint)
+
+
+def _check_row_numbers(
+    before: list[str], after: list[str], touched: list[str], request: Request, findings: _Findings
+) -> None:
+    """Refuse to leave rows behind a gap, where the firmware does not look for them."""
+    gap = _first_gap(after)
+    if gap == len(after) or after[gap:] == before[_first_gap(before) :]:
+        return
+    lost = f"{after[gap]} to {after[-1]}" if gap < len(after) - 1 else after[gap]
+    findings.add(
+        "risky",
+        request.blamed(touched[0], f"without cfg{gap}, the firmware does not read {lost}"),
+        "the rows of a GATT table are numbered from cfg0 without a gap",
+    )
+
+
+def _first_gap(names: list[str]) -> int:
+    """Return how many names, of rows in their order, there are before the first gap."""
+    return next((place for place, name in enumerate(names) if _row_number(name) != place), len(names))
+
+
+def _row_number(name: str) -> int:
+    return gatt_row_index(name) or 0
 
 
 def _wanted_rows(request: Request) -> dict[str, str]:
-    """Return the rows that are asked for: those of a whole table, and single ones over them."""
+    """Return the rows that are asked for, in order: those of a whole table, and single ones over them."""
     table = {f"cfg{index}": row for index, row in enumerate(request.gatt_table or ())}
-    return {**table, **request.gatts}
+    rows = {**table, **request.gatts}
+    return {name: rows[name] for name in sorted(rows, key=_row_number)}
+
+
+def _removed_rows(firmware: Firmware, request: Request) -> list[str]:
+    """Return the rows that go: from the last to the first, as the legacy layout demands."""
+    removed = {name for name in request.unset if gatt_row_index(name) is not None}
+    if request.gatt_table is not None:
+        removed.update(name for name in firmware.gatts() if name not in _wanted_rows(request))
+    return sorted(removed, key=_row_number, reverse=True)
 
 
 def _apply(firmware: Firmware, request: Request) -> None:
     """Change the firmware in memory; removals first, so that they make room."""
-    rows = _wanted_rows(request)
-    removed = list(request.unset)
-    if request.gatt_table is not None:
-        removed.extend(name for name in firmware.gatts() if name not in rows and name not in removed)
-    for name in removed:
+    removed_rows = _removed_rows(firmware, request)
+    for name in [*(name for name in request.unset if name not in removed_rows), *removed_rows]:
         firmware.unset(name)
-    for name, value in {**request.settings, **rows}.items():
+    for name, value in {**request.settings, **_wanted_rows(request)}.items():
         if firmware.get(name) != value:
             firmware.set(name, value)
     for name, data in request.pki.items():

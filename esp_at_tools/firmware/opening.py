@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from esp_at_tools import files
@@ -16,7 +16,8 @@ from esp_at_tools.formats.partition_table import END_ROW, ROW_SIZE, Partition, P
 from esp_at_tools.settings.modern import PARTITION as MFG_NVS
 from esp_at_tools.settings.names import FACTORY_PARAM
 
-ZIP_MAGIC = b"PK\x03\x04"
+ZIP_MAGICS = (b"PK\x03\x04", b"PK\x05\x06")
+"""How a .zip begins, and an empty one."""
 BOOTLOADER_OFFSETS = (0x0, 0x1000, 0x2000)
 """Where the chips' boot ROMs look: most at 0, the ESP32 and ESP32-S2 at 0x1000, the ESP32-C5 at 0x2000."""
 
@@ -45,7 +46,9 @@ def open_source(path: Path, overrides: Mapping[str, Path] | None = None) -> Sour
         from esp_at_tools.firmware.release import open_folder
 
         return open_folder(path, overrides)
-    if files.read_head(path, len(ZIP_MAGIC), "firmware") == ZIP_MAGIC:
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path}: is a pipe, socket or device", "give a file or a folder")
+    if files.read_head(path, len(ZIP_MAGICS[0]), "firmware") in ZIP_MAGICS:
         from esp_at_tools.firmware.release import open_archive
 
         return open_archive(path)
@@ -124,13 +127,18 @@ def is_flash_size(size: int) -> bool:
 
 def find_images(source: Source, flash_map: FlashMap) -> tuple[AppImage | None, AppImage | None]:
     """Return the bootloader and the first application that is there; None for one that is not."""
-    bootloader = None
-    for offset in BOOTLOADER_OFFSETS:
-        bootloader = read_image(source, offset, flash_map.offset - offset)
-        if bootloader is not None:
-            break
+    found = find_bootloader(source, flash_map)
     apps = (read_image(source, partition.offset, partition.size) for partition in flash_map.primary.apps)
-    return bootloader, next((app for app in apps if app is not None), None)
+    return found[1] if found else None, next((app for app in apps if app is not None), None)
+
+
+def find_bootloader(source: Source, flash_map: FlashMap) -> tuple[int, AppImage] | None:
+    """Return address and image of the bootloader, None where there is none."""
+    for offset in BOOTLOADER_OFFSETS:
+        image = read_image(source, offset, flash_map.offset - offset)
+        if image is not None:
+            return offset, image
+    return None
 
 
 def read_image(source: Source, offset: int, size: int) -> AppImage | None:
@@ -158,6 +166,32 @@ def check_whole(source: Source, flash_map: FlashMap, app: AppImage | None) -> No
             f"{source.path}: is cut off: it ends at {source.end:#x}, in the middle of blank flash",
             "download it again; a filled image is as large as the flash, e.g. 4194304 bytes",
         )
+
+
+def check_places(source: Source, used: Mapping[str, Partition], damaged: Collection[str]) -> None:
+    """Refuse parameters past every flash, and those of which an image holds only the beginning.
+
+    Args:
+        source: the flash.
+        used: the partitions with parameters, by name.
+        damaged: those that cannot be read as they must be.
+
+    Raises:
+        InputError: a partition is impossible, or the image was cut off inside of it.
+    """
+    total = sum(place.size for place in used.values())
+    for name, place in used.items():
+        end = place.offset + place.size
+        if end > MAX_FLASH_SIZE or total > MAX_FLASH_SIZE:
+            raise InputError(
+                f"{source.path}: its tables place {name} at {place.offset:#x} to {end:#x}, in no flash",
+                "the tables are damaged; download it again",
+            )
+        if source.kind == "image" and place.offset < source.end < end and name in damaged:
+            raise InputError(
+                f"{source.path}: is cut off: it ends at {source.end:#x}, and {name} at {end:#x}",
+                "download it again, or give the release's folder or .zip",
+            )
 
 
 def _check_app_present(source: Source, flash_map: FlashMap) -> None:

@@ -25,6 +25,12 @@ _GROUP_ORDER = {
 }
 
 
+def _is_pki(entry: NvsEntry) -> bool:
+    """Tell whether an entry is a PKI item; the firmware reads one only in its own namespace."""
+    item = PKI_ITEMS.get(entry.key)
+    return entry.namespace in PKI_GROUPS and (item is None or item.group == entry.namespace)
+
+
 def _as_bytes(value: Value | bytes) -> bytes:
     if isinstance(value, str):
         return value.encode("utf-8", "surrogateescape")
@@ -60,12 +66,12 @@ class ModernLayout:
         return {
             entry.key: _as_bytes(entry.value)
             for entry in self.nvs.entries
-            if entry.namespace in PKI_GROUPS and not isinstance(entry.value, int)
+            if _is_pki(entry) and not isinstance(entry.value, int)
         }
 
     def pki_groups(self) -> dict[str, str]:
         """Return the namespace of every PKI item."""
-        return {entry.key: entry.namespace for entry in self.nvs.entries if entry.namespace in PKI_GROUPS}
+        return {entry.key: entry.namespace for entry in self.nvs.entries if _is_pki(entry)}
 
     def gatts(self) -> dict[str, str]:
         """Return the entries ``cfgN`` of ``ble_data``, sorted by number."""

@@ -283,6 +283,17 @@ def test_wrong_calls_say_what_is_wrong(cli, image, tmp_path, name):
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
+def test_a_page_may_lie_in_the_release_but_not_upon_its_files(cli, tmp_path):
+    folder = builders.release(tmp_path / "release")
+    before = (folder / "esp-at.bin").read_bytes()
+    result = cli("inspect", folder, "--html", folder / "esp-at.bin")
+    assert result.status == 2
+    assert "is a file of the input" in result.err
+    assert (folder / "esp-at.bin").read_bytes() == before
+    for _ in range(2):
+        assert cli("inspect", folder, "--html", folder / "report.html").status == 0
+
+
 def test_it_works_in_a_pipe_without_an_encoding(process, image):
     plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii", "COLUMNS": "80"}
     result = process("inspect", image, env={**os.environ, **plain})

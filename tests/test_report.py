@@ -20,7 +20,7 @@ from esp_at_tools.firmware import checks
 from esp_at_tools.firmware.firmware import Firmware
 from esp_at_tools.firmware.report import report
 from esp_at_tools.firmware.source import FileSource
-from esp_at_tools.firmware.survey import used_bytes
+from esp_at_tools.firmware.survey import read_pki_items, used_bytes
 from esp_at_tools.formats.ota_data import OtaData, OtaEntry
 from esp_at_tools.formats.partition_table import Partition, PartitionTable
 
@@ -423,6 +423,31 @@ def test_a_key_and_a_certificate_that_belong_together_are_told_so(tmp_path):
     unpaired_items = {item["name"]: item for item in with_changes(tmp_path, unpaired)["pki"]}
     assert unpaired_items["client_key.0"]["key_matches_certificate"] is False
     assert unpaired_items["client_cert.0"]["key_matches_certificate"] is False
+
+
+def test_items_beyond_the_official_names_find_their_partners():
+    items = {
+        "odd": b"nonsense",
+        "client_key.2": builders.key_pem(2),
+        "mqtt_ca": builders.certificate(1, ca=True),
+        "client_cert.2": builders.certificate(2),
+    }
+    groups = {
+        "odd": "wss_ca",
+        "client_key.2": "client_key",
+        "mqtt_ca": "mqtt_ca",
+        "client_cert.2": "client_cert",
+    }
+    readings = list(read_pki_items(items, groups))
+    assert [(each.name, each.role, each.kind, each.matches) for each in readings] == [
+        ("mqtt_ca", "mqtt", "ca", None),
+        ("client_cert.2", "client.2", "certificate", True),
+        ("client_key.2", "client.2", "private_key", True),
+        ("odd", "wss", "ca", None),
+    ]
+    assert readings[-1].info is None
+    assert "neither PEM nor DER" in readings[-1].problem
+    assert "BEGIN" not in repr(readings)
 
 
 def test_a_damaged_certificate_keeps_its_place_in_the_report(tmp_path):

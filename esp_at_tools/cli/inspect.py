@@ -14,6 +14,7 @@ from esp_at_tools.cli.modify_bin import chip_name
 from esp_at_tools.firmware.firmware import Firmware
 
 CHECK_FAILED = 1
+PAGE_SUFFIXES = (".html", ".htm")
 
 
 @click.command("inspect", short_help="Show what a firmware is, and check it.")
@@ -76,11 +77,15 @@ def command(
 
 
 def _check_apart(html: Path, input_path: Path) -> None:
-    """Refuse to write the page over the firmware."""
+    """Refuse to write the page over the firmware, or over a file of a release folder."""
     from esp_at_tools.errors import InputError
 
-    if html.exists() and html.samefile(input_path):
+    if not html.is_file():
+        return
+    if html.samefile(input_path):
         raise InputError(f"--html {html}: is the input itself", "give another path")
+    if input_path.resolve() in html.resolve().parents and html.suffix.lower() not in PAGE_SUFFIXES:
+        raise InputError(f"--html {html}: is a file of the input", "give a path that ends in .html")
 
 
 def _show(talk: Output, found: dict[str, Any]) -> None:

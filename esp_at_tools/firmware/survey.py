@@ -228,7 +228,8 @@ def _role_of(name: str, group: str) -> str:
     """Return the role of an item; one that has no official name belongs to its like-numbered partners."""
     if name in PKI_ITEMS:
         return PKI_ITEMS[name].role
-    return group.rpartition("_")[0] + name.removeprefix(group)
+    number = name.removeprefix(group) if name.startswith(group) else ""
+    return (group.rpartition("_")[0] or group) + number
 
 
 def _read_item(name: str, group: str, data: bytes) -> PkiReading:

@@ -1,0 +1,327 @@
+"""``flash``: write a firmware, or some of its partitions, to modules on serial ports."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from esp_at_tools import files
+from esp_at_tools.cli.common import (
+    NUMBER,
+    PATH,
+    Output,
+    current_output,
+    is_terminal,
+    json_option,
+    talk_options,
+)
+from esp_at_tools.cli.flash_hint import PORT
+from esp_at_tools.device.boards import flash_boards
+from esp_at_tools.device.esptool_command import EsptoolCommands, esptool_commands
+from esp_at_tools.device.esptool_device import DEFAULT_BAUD, Link
+from esp_at_tools.device.flashing import Receipt, Report, Step, summary
+from esp_at_tools.device.plan import FlashPlan, make_plan
+from esp_at_tools.device.ports import choose_ports
+from esp_at_tools.errors import InputError
+from esp_at_tools.firmware.firmware import Firmware
+from esp_at_tools.numbers import format_size
+
+BUILD_FOLDER = Path("build")
+"""What is flashed when no INPUT is given."""
+DEVICE_FAILED = 3
+_MAX_BAUD = 5_000_000
+
+
+@click.command("flash", short_help="Write a firmware, or some of its partitions, to modules.")
+@click.argument("input_path", type=PATH, metavar="[INPUT]", required=False)
+@click.option(
+    "-p",
+    "--port",
+    "ports",
+    multiple=True,
+    metavar="PORT",
+    help="Serial port of the module; several are flashed side by side.  [default: the only one on USB]",
+)
+@click.option(
+    "-b",
+    "--baud",
+    type=NUMBER,
+    default=DEFAULT_BAUD,
+    metavar="BAUD",
+    help=f"Rate for the data.  [default: {DEFAULT_BAUD}]",
+)
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="PARTITION",
+    help="Write this partition of either table and nothing else; may be repeated.",
+)
+@click.option("--verify", is_flag=True, help="Compare everything once more when all is written.")
+@click.option(
+    "--erase", is_flag=True, help="Erase the whole flash first, what the module has stored included."
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be written where; no module is needed.")
+@click.option(
+    "--no-stub", is_flag=True, help="Use the boot ROM alone: slower, for modules that the stub fails on."
+)
+@click.option(
+    "--parts-output",
+    type=PATH,
+    metavar="DIR",
+    help="Write the pieces as files into this new folder, for esptool; needs --dry-run.",
+)
+@click.option(
+    "--partition-table-offset", type=NUMBER, metavar="N", help="Where the table is.  [default: 0x8000]"
+)
+@json_option
+@talk_options
+def command(
+    input_path: Path | None,
+    ports: tuple[str, ...],
+    baud: int,
+    only: tuple[str, ...],
+    verify: bool,
+    erase: bool,
+    dry_run: bool,
+    no_stub: bool,
+    parts_output: Path | None,
+    partition_table_offset: int | None,
+) -> None:
+    """Write a firmware to the flash of modules.
+
+    INPUT is a full flash image, a release folder or its .zip, a build folder (without INPUT: build/),
+    or a lone mfg_nvs.bin or factory_param.bin, which goes where the module's own tables have it.
+
+    Sectors that are so already are skipped. What the module itself has stored (its Wi-Fi network,
+    AT+SYSSTORE, files) is kept unless --erase is given.
+    """
+    talk = current_output()
+    if not 0 < baud <= _MAX_BAUD:
+        raise InputError(f"--baud {baud}: is no rate of a serial port", f"give one of 9600 to {_MAX_BAUD}")
+    if parts_output is not None and not dry_run:
+        raise InputError("--parts-output goes with --dry-run", "add --dry-run, or leave it out")
+    firmware = Firmware.open(_input(input_path), partition_table_offset=partition_table_offset)
+    plan = make_plan(firmware, only=only, erase=erase)
+    if not dry_run:
+        links = [Link(port, baud, stub=not no_stub) for port in choose_ports(ports)]
+        _flash(talk, plan, links, verify=verify)
+        return
+    if ports:
+        choose_ports(ports)
+    link = Link(ports[0] if ports else PORT, baud, stub=not no_stub)
+    commands = esptool_commands(plan, link, parts_output or Path(), verify=verify)
+    if parts_output is not None:
+        _write_parts(parts_output, commands)
+    if talk.json:
+        talk.document(_document(plan, verify=verify, commands=commands, dry_run=True))
+    else:
+        _print_plan(talk, plan)
+        _print_commands(talk, commands, written=parts_output is not None)
+
+
+def _input(path: Path | None) -> Path:
+    if path is not None:
+        return path
+    if not BUILD_FOLDER.is_dir():
+        raise InputError(
+            "no INPUT was given, and there is no folder build/ here", "give an image, a release or its .zip"
+        )
+    return BUILD_FOLDER
+
+
+def _write_parts(folder: Path, commands: EsptoolCommands) -> None:
+    """Write the pieces; any of them may hold private keys, so they are for their owner only."""
+    files.check_new_folder(folder)
+    folder.mkdir(mode=0o700)
+    for path, segment in commands.parts:
+        files.write_file(path, segment.data, private=True)
+
+
+# --- flashing ------------------------------------------------------------------------------------
+
+
+def _flash(talk: Output, plan: FlashPlan, links: list[Link], *, verify: bool) -> None:
+    """Flash the modules, report, and leave with status 3 if one of them failed."""
+    if not talk.json:
+        _print_plan(talk, plan)
+    with _watched(talk, links) as report:
+        receipts = flash_boards(plan, links, report, verify=verify)
+    if talk.json:
+        talk.document(_document(plan, verify=verify, receipts=receipts))
+    else:
+        _print_receipts(talk, receipts)
+    failed = [receipt for receipt in receipts if not receipt.ok]
+    for receipt in failed:
+        click.echo(f"error: {receipt.error}" + (f"\n  {receipt.hint}" if receipt.hint else ""), err=True)
+    if failed:
+        raise click.exceptions.Exit(DEVICE_FAILED)
+
+
+@contextmanager
+def _watched(talk: Output, links: list[Link]) -> Iterator[Report]:
+    """Give what shows the steps on stderr: bars on a terminal, else a line for each new step."""
+    if talk.quiet:
+        yield lambda _step: None
+    elif is_terminal(sys.stderr):
+        with _bars(talk, links) as report:
+            yield report
+    else:
+        yield _Lines(talk, several=len(links) > 1)
+
+
+class _Lines:
+    """Steps as lines: one whenever a port does something else."""
+
+    def __init__(self, talk: Output, *, several: bool) -> None:
+        self._talk = talk
+        self._several = several
+        self._last: dict[str, str] = {}
+
+    def __call__(self, step: Step) -> None:
+        """Print a line if there is something new."""
+        if step.name == "said" and not self._talk.verbose:
+            return
+        if step.name in ("done", "failed") and not self._several:
+            return  # the report that follows says it
+        if step.name in ("note", "said", "found") or self._last.get(step.port) != step.name:
+            text = step.text.removeprefix(f"{step.port}: ")
+            said = "esptool: " if step.name == "said" else ""
+            self._talk.note(f"{step.port}: {said}{text}")
+        if step.name not in ("note", "said"):
+            self._last[step.port] = step.name
+
+
+@contextmanager
+def _bars(talk: Output, links: list[Link]) -> Iterator[Report]:
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    console = talk.console(sys.stderr)
+    columns = (
+        TextColumn("{task.fields[port]}", markup=False),
+        BarColumn(bar_width=24),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}", markup=False),
+    )
+    with Progress(*columns, console=console) as progress:
+        tasks = {link.port: progress.add_task("waiting", port=link.port, total=None) for link in links}
+
+        def report(step: Step) -> None:
+            text = step.text.removeprefix(f"{step.port}: ")
+            if step.name in ("note", "said"):
+                if step.name == "note" or talk.verbose:
+                    progress.print(f"{step.port}: {text}", markup=False, highlight=False)
+                return
+            ended = step.name in ("done", "failed")
+            task = tasks[step.port]
+            progress.update(task, description=text, total=step.total or None, completed=step.done)
+            if ended:
+                progress.update(task, total=1, completed=int(step.name == "done"))
+                progress.stop_task(task)
+
+        yield report
+
+
+# --- reporting -----------------------------------------------------------------------------------
+
+
+def _print_plan(talk: Output, plan: FlashPlan) -> None:
+    chip = f" for {plan.chip}" if plan.chip else ""
+    talk.result(f"{plan.path}{chip}, {format_size(plan.size)} in {max(len(plan.segments), 1)} parts:")
+    for segment in plan.segments:
+        talk.result(f"  {segment.offset:#010x}  {format_size(segment.size):>9}  {segment.name}")
+    if plan.loose is not None:
+        talk.result(f"  {plan.loose[0]}, at the address that the module's own partition tables give it")
+    if plan.erase:
+        talk.result("The whole flash is erased first: what the module has stored (its Wi-Fi network,")
+        talk.result("AT+SYSSTORE, files) is lost.")
+    elif plan.kept:
+        names = ", ".join(f"{part.name} ({part.offset:#x}, {format_size(part.size)})" for part in plan.kept)
+        talk.result(f"Kept as the module has it: {names}; it holds what the module itself has stored")
+        talk.result("(its Wi-Fi network, AT+SYSSTORE, files). --erase removes it.")
+
+
+def _print_commands(talk: Output, commands: EsptoolCommands, *, written: bool) -> None:
+    talk.result("Dry run: nothing was written. The same with esptool:")
+    for words in commands.commands:
+        talk.result(f"  {shlex.join(words)}")
+    if commands.parts and not written:
+        names = ", ".join(str(path) for path, _ in commands.parts)
+        talk.result(f"  (--parts-output DIR makes the files that this needs: {names})")
+
+
+def _print_receipts(talk: Output, receipts: list[Receipt]) -> None:
+    if len(receipts) == 1:
+        if receipts[0].ok:
+            talk.result(f"{receipts[0].port}: {summary(receipts[0])}")
+        return
+    rows = [("port", "chip", "MAC", "written", "so already", "seconds", "result")]
+    for receipt in receipts:
+        total = sum(segment.size for segment in receipt.segments)
+        rows.append((
+            receipt.port,
+            receipt.chip or "-",
+            receipt.mac or "-",
+            format_size(receipt.bytes_written),
+            format_size(total - receipt.bytes_written),
+            f"{receipt.seconds:.1f}",
+            ("verified" if receipt.verified else "done") if receipt.ok else "FAILED",
+        ))  # fmt: skip
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        line = "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True))
+        talk.result(line.rstrip())
+
+
+def _document(
+    plan: FlashPlan,
+    *,
+    verify: bool,
+    receipts: list[Receipt] | None = None,
+    commands: EsptoolCommands | None = None,
+    dry_run: bool = False,
+) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "schema": 1,
+        "input": {"path": str(plan.path), "kind": plan.kind, "sha256": plan.sha256},
+        "dry_run": dry_run,
+        "chip": plan.chip,
+        "erase": plan.erase,
+        "verify": verify,
+        "flash": asdict(plan.settings),
+        "segments": [
+            {"name": part.name, "offset": part.offset, "size": part.size, "sha256": part.sha256}
+            for part in plan.segments
+        ],
+        "kept": [{"name": part.name, "offset": part.offset, "size": part.size} for part in plan.kept],
+    }
+    if commands is not None:
+        document["esptool"] = [list(words) for words in commands.commands]
+    if receipts is not None:
+        document["boards"] = [_board(receipt) for receipt in receipts]
+    return document
+
+
+def _board(receipt: Receipt) -> dict[str, Any]:
+    error = None if receipt.ok else {"message": receipt.error, "hint": receipt.hint}
+    return {
+        "port": receipt.port,
+        "result": "done" if receipt.ok else "failed",
+        "chip": receipt.chip,
+        "mac": receipt.mac,
+        "flash_size": receipt.flash_size,
+        "segments": [asdict(segment) for segment in receipt.segments],
+        "bytes_written": receipt.bytes_written,
+        "kept": list(receipt.kept),
+        "verified": receipt.verified,
+        "started": receipt.started,
+        "seconds": receipt.seconds,
+        "error": error,
+    }

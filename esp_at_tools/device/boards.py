@@ -1,0 +1,94 @@
+"""Several modules at once: one process each, as esptool's state is one per process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from multiprocessing.connection import Connection, wait
+from typing import TYPE_CHECKING, Any
+
+from esp_at_tools.device.esptool_device import Link
+from esp_at_tools.device.flashing import Receipt, Report, Step, flash_board
+from esp_at_tools.device.plan import FlashPlan
+
+if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
+
+_PRELOAD = ["esptool.cmds", __name__]
+"""What the processes share the loading of, where the system can fork a prepared one."""
+
+
+def flash_boards(
+    plan: FlashPlan, links: Sequence[Link], report: Report, *, verify: bool = False
+) -> list[Receipt]:
+    """Write a plan to the devices on some ports, side by side; one that fails does not stop the others.
+
+    Args:
+        plan: what to write where.
+        links: the ports, each once.
+        report: called in this process with what is happening on each.
+        verify: compare everything once more at the end.
+
+    Returns:
+        The receipts in the order of ``links``.
+    """
+    if len(links) == 1:
+        return [flash_board(plan, links[0], report, verify=verify)]
+    workers = _start(plan, links, verify=verify)
+    receipts: dict[str, Receipt] = {}
+    try:
+        waiting = {pipe: link for (pipe, _), link in zip(workers, links, strict=True)}
+        while waiting:
+            for pipe in wait(list(waiting)):
+                assert isinstance(pipe, Connection)  # noqa: S101 - nothing else was given
+                _take(pipe, waiting, receipts, report)
+    finally:
+        for _, process in workers:
+            process.terminate()
+            process.join()
+    return [receipts[link.port] for link in links]
+
+
+def _start(plan: FlashPlan, links: Sequence[Link], *, verify: bool) -> list[tuple[Connection, BaseProcess]]:
+    import multiprocessing
+
+    context: Any = multiprocessing.get_context("spawn")
+    if "forkserver" in multiprocessing.get_all_start_methods():
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(_PRELOAD)
+    workers = []
+    for link in links:
+        ours, theirs = context.Pipe(duplex=False)
+        process = context.Process(target=_work, args=(theirs, plan, link, verify), daemon=True)
+        process.start()
+        theirs.close()
+        workers.append((ours, process))
+    return workers
+
+
+def _take(
+    pipe: Connection, waiting: dict[Connection, Link], receipts: dict[str, Receipt], report: Report
+) -> None:
+    """Take one message of a worker: a step, its receipt, or its end."""
+    link = waiting[pipe]
+    try:
+        message = pipe.recv()
+    except (EOFError, OSError):
+        del waiting[pipe]
+        if link.port not in receipts:
+            error = f"{link.port}: the process that flashed it ended unexpectedly"
+            receipts[link.port] = Receipt(link.port, error=error, hint="flash it again, alone and with -v")
+            report(Step(link.port, "failed", error))
+        return
+    if isinstance(message, Receipt):
+        receipts[link.port] = message
+    else:
+        report(message)
+
+
+def _work(pipe: Connection, plan: FlashPlan, link: Link, verify: bool) -> None:
+    """Flash one board, in its own process."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it, too, and ends this process
+    pipe.send(flash_board(plan, link, pipe.send, verify=verify))
+    pipe.close()

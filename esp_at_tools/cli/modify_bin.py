@@ -219,6 +219,7 @@ def _request(
                 f"--unset {name} and {asked.sources[name]} contradict each other", "give one of them"
             )
         request.unset.append(check_name(name))
+        request.sources[name] = f"--unset {name}"
     if profile is not None:
         request.add_profile(profile)
     if request.is_empty:

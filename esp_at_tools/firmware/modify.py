@@ -101,11 +101,11 @@ class Request:
 
     def blamed(self, name: str, message: str) -> str:
         """Return a message about a name that also tells who asked for it."""
-        source = self.sources.get(name, "")
-        if not source or name in source.split():
-            return message
+        source = self.sources.get(name, name)
         rest = message.removeprefix(f"{name}:")
-        return f"{name} ({source}):{rest}" if rest != message else f"{name} ({source}): {message}"
+        if rest == message:
+            return f"{source}: {message}"
+        return message if name in source.split() else f"{name} ({source}):{rest}"
 
 
 def read_pki_file(path: Path) -> bytes:
@@ -163,9 +163,11 @@ class _Findings:
 
 
 def _joined(findings: list[tuple[str, str]]) -> tuple[str, str]:
-    return "; ".join(message for message, _ in findings), "; ".join(
-        dict.fromkeys(h for _, h in findings if h)
-    )
+    """Return several objections as one: each on a line of its own, with its hint."""
+    if len(findings) == 1:
+        return findings[0]
+    lines = (f"{message} ({hint})" if hint else message for message, hint in findings)
+    return "\n  ".join(dict.fromkeys(lines)), ""
 
 
 def modify(
@@ -185,9 +187,11 @@ def modify(
     """
     findings = _Findings()
     _check_firmware(firmware, findings)
-    _check_changed_settings(firmware, request, findings)
-    _check_changed_pki(firmware, request, findings, now or datetime.now(timezone.utc))
-    _check_changed_gatts(firmware, request, findings)
+    _check_held(firmware, request, findings)
+    if not findings.impossible:
+        _check_changed_settings(firmware, request, findings)
+        _check_changed_pki(firmware, request, findings, now or datetime.now(timezone.utc))
+        _check_changed_gatts(firmware, request, findings)
     warnings = findings.decide(force=force)
     _apply(firmware, request)
     changes = firmware.changes()
@@ -221,6 +225,22 @@ def _check_firmware(firmware: Firmware, findings: _Findings) -> None:
             f"{path}: mfg_nvs is damaged: {'; '.join(serious[:3]) or 'entries are lost'}",
             "see 'esp-at-tool nvs check'; with --force, what the firmware would still read is kept",
         )
+
+
+def _check_held(firmware: Firmware, request: Request, findings: _Findings) -> None:
+    """Refuse what this firmware has no place for."""
+    for name in request.names():
+        error = None if name in request.unset else _cannot_hold(firmware, name)
+        if error is not None:
+            findings.add("impossible", request.blamed(name, error.message), error.hint)
+
+
+def _cannot_hold(firmware: Firmware, name: str) -> InputError | None:
+    try:
+        firmware.layout.check_holds(name)
+    except InputError as error:
+        return error
+    return None
 
 
 def _check_changed_settings(firmware: Firmware, request: Request, findings: _Findings) -> None:
@@ -272,7 +292,8 @@ def _check_changed_gatts(firmware: Firmware, request: Request, findings: _Findin
         return
     from esp_at_tools.formats.gatts import check_table
 
-    for found in check_table([wanted.get(name, rows.get(name, "")) for name in after], firmware.layout.name):
+    table = [wanted.get(name, rows.get(name, "")) for name in after]
+    for found in check_table(table[: _first_gap(after)], firmware.layout.name):
         name = after[found.row]
         if name in changed:
             message = request.blamed(name, found.message)

@@ -31,6 +31,9 @@ class Layout(Protocol):
     def pki_groups(self) -> dict[str, str]:
         """Return the namespace (modern) or partition (legacy) of every PKI item present."""
 
+    def check_holds(self, name: str) -> None:
+        """Raise the InputError that says why this firmware has no place for a setting, item or row."""
+
     def set_setting(self, name: str, value: Value) -> None:
         """Set one setting; one that the layout cannot hold is an InputError that says why."""
 

@@ -76,12 +76,23 @@ class LegacyLayout:
         """Return the rows of the GATT table."""
         return {} if self._ble is None else {f"cfg{index}": row for index, row in enumerate(self._ble.rows)}
 
-    def set_setting(self, name: str, value: Value) -> None:
-        """Set a field of the record."""
-        if name not in FIELDS:
+    def check_holds(self, name: str) -> None:
+        """Raise for a setting that the record has no field for, and where there is no sound partition."""
+        if name in PKI_ITEMS:
+            self._check_partition(name, PKI_ITEMS[name].group)
+        elif name not in SETTINGS:
+            self._check_partition(name, BLE_DATA)
+        elif name not in FIELDS:
             raise cannot_hold(
                 name, self.name, "the record has no such field", "it came with the modern layout"
             )
+        elif self.record.version not in FIELDS[name].versions:
+            reason = f"its record is of version {self.record.version}"
+            raise cannot_hold(name, self.name, reason, FIELDS[name].absent)
+
+    def set_setting(self, name: str, value: Value) -> None:
+        """Set a field of the record."""
+        self.check_holds(name)
         self.record = self.record.replace(**{name: value})
 
     def set_pki(self, name: str, data: bytes) -> None:

@@ -82,12 +82,16 @@ class ModernLayout:
                 rows[index] = entry.value
         return {f"cfg{index}": rows[index] for index in sorted(rows)}
 
+    def check_holds(self, name: str) -> None:
+        """Raise for what only the legacy record has; NVS takes everything else."""
+        if name in SETTINGS and not SETTINGS[name].nvs_type:
+            raise cannot_hold(name, self.name, "only the older layout has this field")
+
     def set_setting(self, name: str, value: Value) -> None:
         """Set an entry of ``factory_param``, with the type that it has or the official one."""
-        nvs_type = SETTINGS[name].nvs_type
-        if not nvs_type:
-            raise cannot_hold(name, self.name, "only the older layout has this field")
-        self.nvs.set(FACTORY_PARAM, name, self._type_of(name, nvs_type), value, order=_SETTING_ORDER)
+        self.check_holds(name)
+        nvs_type = self._type_of(name, SETTINGS[name].nvs_type)
+        self.nvs.set(FACTORY_PARAM, name, nvs_type, value, order=_SETTING_ORDER)
 
     def _type_of(self, name: str, official: str) -> NvsType:
         entry = self.nvs.get(FACTORY_PARAM, name)

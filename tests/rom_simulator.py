@@ -71,7 +71,6 @@ class Faults:
         hang_up_from: the port itself goes away at this packet.
         garble: this packet arrives damaged, once.
         weak_cell: address of a byte in flash that does not keep what is written to it.
-        boot_log: what the chip prints when the port is opened.
     """
 
     silent: bool = False
@@ -79,7 +78,6 @@ class Faults:
     hang_up_from: int = 0
     garble: int = 0
     weak_cell: int | None = None
-    boot_log: bytes = b""
 
 
 class PortGoneError(Exception):
@@ -262,8 +260,9 @@ class Loader:
         return self._respond(op.CHANGE_BAUDRATE)
 
     def _begin(self, data: bytes, command: int) -> bytes:
-        words = 5 if self.running_stub else self.model.begin_words
-        size, _blocks, block_size, offset, *_ = struct.unpack(f"<{words}I", data)
+        size, _blocks, block_size, offset = struct.unpack_from("<IIII", data)
+        if not self.running_stub and len(data) != 4 * self.model.begin_words:
+            return self._respond(command, error=ERROR_PARAMETER)
         if offset + size > len(self.flash) or block_size > MAX_BLOCK:
             return self._respond(command, error=ERROR_RESULT)
         self._erase(offset, size)
@@ -413,7 +412,6 @@ class PtyBoard:
         self.port = os.ttyname(self._slave)
         self._wake, self._waker = os.pipe()
         self._thread = threading.Thread(target=self._serve, daemon=True)
-        os.write(self._master, loader.faults.boot_log)
 
     def __enter__(self) -> PtyBoard:  # noqa: PYI034 - Self is not in Python 3.10
         self._thread.start()

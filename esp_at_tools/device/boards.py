@@ -90,5 +90,13 @@ def _work(pipe: Connection, plan: FlashPlan, link: Link, verify: bool) -> None:
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it, too, and ends this process
-    pipe.send(flash_board(plan, link, pipe.send, verify=verify))
+    try:
+        receipt = flash_board(plan, link, pipe.send, verify=verify)
+    except Exception as error:  # noqa: BLE001 - the parent cannot see it otherwise
+        what = f"{link.port}: internal error: {type(error).__name__}: {error}"
+        pipe.send(Step(link.port, "failed", what))
+        receipt = Receipt(
+            link.port, error=what, hint="this is a bug; flash this port alone with -v and report it"
+        )
+    pipe.send(receipt)
     pipe.close()

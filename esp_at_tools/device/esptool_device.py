@@ -212,10 +212,7 @@ class _Untraced:
 
 
 class _EsptoolLogger:
-    """The methods that esptool asks of a logger.
-
-    They have no state of their own: esptool 5.0 takes the class of a logger and not the object.
-    """
+    """The methods that esptool asks of a logger; :func:`_logger_class` makes one of them."""
 
     listener: _Listener
 
@@ -245,19 +242,30 @@ class _EsptoolLogger:
         pass
 
 
+def _logger_class(listener: _Listener) -> Any:
+    """Return a class of loggers for esptool, all of which tell the same listener.
+
+    The listener is the class's own, and there is no second base: esptool 5.0 does not take a logger
+    but makes its own one an object of the logger's class.
+    """
+    from esptool.logger import TemplateLogger
+
+    methods = {name: value for name, value in vars(_EsptoolLogger).items() if not name.startswith("__")}
+    return type("Logger", (TemplateLogger,), {**methods, "listener": listener})
+
+
 @contextmanager
 def _listening(listener: _Listener) -> Iterator[None]:
     """Make everything that esptool says go to a listener for a while, and nowhere else."""
     from esptool import loader, logger, reset
 
-    heard: Any = type("Logger", (_EsptoolLogger, logger.TemplateLogger), {"listener": listener})
     holder = getattr(logger, "EspLog", None)  # newer versions keep the logger in it, older ones are it
     with contextlib.ExitStack() as stack:
         if holder is None:
             stack.callback(setattr, logger.log, "__class__", logger.log.__class__)
         else:
             stack.callback(setattr, holder, "instance", holder.instance)
-        logger.EsptoolLogger.set_logger(logger.log, heard())
+        logger.EsptoolLogger.set_logger(logger.log, _logger_class(listener)())
         # A warning about reset lines goes to the logger that there was when esptool was imported.
         _replace(stack, reset.ResetStrategy, "print_once", staticmethod(listener.text))
         # Hex dumps of all that is sent are made even when nobody wants them: 4 of 5 s of computing time.

@@ -325,18 +325,21 @@ def check_flash_size(plan: FlashPlan, device: Device) -> None:
 def _check_erasing(
     plan: FlashPlan, device: Device, changes: Sequence[tuple[Segment, list[tuple[int, bytes]]]]
 ) -> None:
-    """Refuse to write where that would erase what is not written again."""
+    """Refuse to write where that would erase another partition that is not written after it."""
     if plan.erase:
         return
     for segment, runs in changes:
         for offset, data in runs:
-            _, end = device.erased_by(offset, len(data))
-            after = offset + len(data) + -len(data) % SECTOR_SIZE
-            if end > after and not any(other.offset <= after < other.end for other in plan.segments):
-                raise DeviceError(
-                    f"{device.port}: without stub an ESP8266 would erase 4 KB behind {segment.name}, too",
-                    "leave out --no-stub",
-                )
+            after, end = offset + len(data), device.erased_by(offset, len(data))[1]
+            if end == after or any(other.offset <= after < other.end for other in plan.segments):
+                continue
+            for part in plan.partitions:
+                if part.offset < end and after < part.end and not part.offset < after:
+                    raise DeviceError(
+                        f"{device.port}: without stub an ESP8266 erases 4 KB behind {segment.name}, too, "
+                        f"which would damage {part.name}",
+                        "leave out --no-stub, or erase everything with --erase",
+                    )
 
 
 # --- what the device has -------------------------------------------------------------------------

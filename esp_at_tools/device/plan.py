@@ -94,6 +94,7 @@ class FlashPlan:
         flash_needed: bytes of flash that the device must have.
         table_offset: where the primary partition table is.
         erase: whether the whole flash is erased first.
+        partitions: of both tables; none for a partition alone.
         images: applications and bootloaders among the segments, by partition.
         protected: names of what a chip with flash encryption would decrypt when it reads it.
         loose: a partition alone: its name and contents; the device's own tables tell its address.
@@ -109,6 +110,7 @@ class FlashPlan:
     flash_needed: int = 0
     table_offset: int = DEFAULT_OFFSET
     erase: bool = False
+    partitions: tuple[Partition, ...] = ()
     images: tuple[tuple[str, AppImage], ...] = ()
     protected: tuple[str, ...] = ()
     loose: tuple[str, bytes] | None = None
@@ -205,6 +207,7 @@ def make_plan(firmware: Firmware, *, only: Sequence[str] = (), erase: bool = Fal
         flash_needed=max(tops if only else [*tops, *_stated_sizes(firmware)]),
         table_offset=firmware.map.offset,
         erase=erase,
+        partitions=tuple(place.partition for place in firmware.map.places()),
         images=tuple(_images(firmware, segments)),
         protected=tuple(_protected(firmware.map, segments)),
     )

@@ -53,6 +53,10 @@ def explained(port: str) -> Iterator[None]:
         raise _from_esptool(port, error) from error
     except OSError as error:  # pyserial's SerialException is one, too
         raise _from_system(port, error) from error
+    except ValueError as error:
+        if "invalid URL" not in str(error):
+            raise
+        raise DeviceError(f"{port}: is no serial port: {error}", _ports_hint()) from error
     except Exception as error:
         # termios.error is no OSError, and there is no termios on Windows to name it by.
         if type(error).__module__ != "termios":

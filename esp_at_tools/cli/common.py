@@ -24,6 +24,27 @@ else:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+_ASCII = str.maketrans({"→": "->", "…": "..."})
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print text for people: in it, what came from a firmware or a path must not act on the terminal.
+
+    Characters that are not visible come out escaped, and so do those that the stream cannot encode.
+    """
+    lines = text.split("\n")
+    if not all(line.isascii() and line.isprintable() for line in lines):
+        from esp_at_tools.cli.inspect_view import clean
+
+        text = "\n".join(clean(line) for line in lines)
+        encoding = getattr(sys.stderr if err else sys.stdout, "encoding", None) or "utf-8"
+        try:
+            text.encode(encoding)
+        except UnicodeEncodeError:
+            text = text.translate(_ASCII).encode(encoding, "backslashreplace").decode(encoding)
+    click.echo(text, err=err)
+
+
 @dataclass
 class Output:
     """How this run talks: filled by the global options, read by the commands."""
@@ -35,16 +56,16 @@ class Output:
     def note(self, text: str) -> None:
         """Say something on stderr that is not the result; ``--quiet`` silences it."""
         if not self.quiet:
-            click.echo(text, err=True)
+            say(text, err=True)
 
     def warn(self, text: str) -> None:
         """Say on stderr that something is questionable."""
-        click.echo(f"warning: {text}", err=True)
+        say(f"warning: {text}", err=True)
 
     def result(self, text: str) -> None:
         """Print the result for people on stdout; ``--quiet`` and ``--json`` silence it."""
         if not self.quiet and not self.json:
-            click.echo(text)
+            say(text)
 
     def document(self, value: Any) -> None:
         """Print the one JSON document of ``--json`` on stdout."""

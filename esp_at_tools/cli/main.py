@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import click
 
 from esp_at_tools import __version__
-from esp_at_tools.cli.common import Output, talk_options
+from esp_at_tools.cli.common import Output, say, talk_options
 from esp_at_tools.errors import CheckFailedError, DeviceError, EspAtError, ExternalToolError
 
 COMMANDS = {
@@ -99,8 +99,7 @@ def _usage_message(error: click.ClickException) -> tuple[str, str]:
 
 def _report(output: Output, message: str, hint: str, *, details: dict[str, Any] | None = None) -> None:
     """Print an error: text on stderr and, with ``--json``, the one document on stdout."""
-    text = f"error: {message}" + (f"\n  {hint}" if hint else "")
-    click.echo(text.encode("utf-8", "backslashreplace").decode("utf-8"), err=True)
+    say(f"error: {message}" + (f"\n  {hint}" if hint else ""), err=True)
     if output.json:
         import json
 

@@ -74,10 +74,10 @@ def test_a_failing_writer_leaves_what_was_there(tmp_path: Path) -> None:
 
 
 @posix
-@pytest.mark.parametrize("make", [Path.mkdir, lambda path: os.mkfifo(path)])
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
 def test_refuses_what_is_no_regular_file(tmp_path: Path, make) -> None:
     make(tmp_path / "there")
-    with pytest.raises(InputError, match="existing folder|pipe, socket or device"):
+    with pytest.raises(InputError, match=r"existing folder|pipe, socket or device"):
         files.write_file(tmp_path / "there", b"x")
 
 
@@ -97,7 +97,7 @@ def test_a_name_with_a_nul_is_an_error_of_ours(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("prepare", "message"),
     [
-        (lambda path: None, "no such file"),
+        (lambda _path: None, "no such file"),
         (Path.mkdir, "is a folder"),
         (lambda path: path.write_bytes(b"12345"), "larger than 4 bytes"),
     ],

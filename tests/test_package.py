@@ -51,7 +51,8 @@ def test_the_tested_package_is_the_installed_one() -> None:
     ],
 )
 def test_start_up_loads_nothing_heavy(code: str, tmp_path: Path) -> None:
-    check = f"import sys; {code}; bad = [m for m in {HEAVY!r} if m in sys.modules]; sys.exit(','.join(bad) or 0)"
+    loaded = f"[m for m in {HEAVY!r} if m in sys.modules]"
+    check = f"import sys; {code}; sys.exit(','.join({loaded}) or 0)"
     done = subprocess.run(
         [sys.executable, "-c", check], cwd=tmp_path, capture_output=True, text=True, check=False
     )

@@ -62,7 +62,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_command_of_the_readme_runs(workshop: Path, command: str) -> None:
     environment = {**os.environ, "PATH": f"{workshop / 'bin'}:{os.environ['PATH']}"}
     done = subprocess.run(
-        ["sh", "-c", command], cwd=workshop, env=environment, capture_output=True, text=True, check=False
+        ["/bin/sh", "-c", command], cwd=workshop, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
 

@@ -70,6 +70,9 @@ def test_official_firmware_is_reported_whole_and_without_errors(shared, name):
     assert document["pki"]
     assert all(item.keys() >= PKI_KEYS for item in document["pki"])
     assert not [check for check in document["checks"] if check["level"] == "error"]
+    assert not [
+        check for check in document["checks"] if check["id"].startswith(("release", "factory", "mfg"))
+    ]
     json.dumps(document)
 
 
@@ -137,6 +140,20 @@ def test_folder_zip_and_full_image_tell_the_same(shared, tmp_path, name):
         assert first[key] == second[key] == third[key], key
     assert first["flash"] == third["flash"]
     assert not [check for check in third["checks"] if check["level"] == "error"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ESP8266-AT-V2.2.1.0/factory/factory_WROOM-02.bin",
+        "ESP32-C3-MINI-1-V5.0.1.0-assembled/factory/factory_MINI-1.bin",
+        "ESP32-C3-MINI-1-V5.0.1.0-assembled/factory/factory_MINI-1_unfilled.bin",
+    ],
+)
+def test_official_merged_images_pass(shared, name):
+    document = inspected(shared / "firmware" / name)
+    assert {level for _, level in found(document)} <= {"info"}
+    assert document["flash"]["size"] == (2 << 20 if "8266" in name else 4 << 20)
 
 
 def test_no_line_of_a_private_key_is_in_the_report(shared):
@@ -353,6 +370,59 @@ def test_damage_to_an_image_is_found(tmp_path, name):
     assert found(inspected(path)) == expected
 
 
+def test_an_app_may_fill_its_partition_to_the_last_byte(tmp_path):
+    size = len(builders.esp_image(size=16384))
+    for room, expected in ((size, False), (size - 1, True)):
+        data = bytearray(builders.image())
+        put(data, 0x230000, builders.esp_image(size=16384))
+        table(data, with_primary(ota_1={"size": room}))
+        ids = {id_ for id_, _ in found(inspected(write_image(tmp_path, bytes(data))))}
+        assert ("app-too-large" in ids) is expected
+
+
+def test_the_only_app_must_be_sound_wherever_it_is(tmp_path):
+    data = bytearray(builders.image())
+    wipe(data, builders.APP_OFFSET, 0x10000)
+    put(data, 0x230000, builders.esp_image())
+    data[0x230300] ^= 1
+    document = inspected(write_image(tmp_path, bytes(data)))
+    assert found(document) == {
+        ("ota-slot-blank", "warning"),
+        ("app-checksum", "error"),
+        ("app-sha256", "error"),
+    }
+    (app,) = document["apps"]
+    assert (app["partition"], app["boots"]) == ("ota_1", False)
+
+
+def test_the_signature_belongs_to_the_application(tmp_path):
+    data = bytearray(builders.image())
+    signed(data)
+    (app,) = inspected(write_image(tmp_path, bytes(data)))["apps"]
+    assert app["size"] == 0x3000
+    assert app["signature"] == {"version": 2, "scheme": "RSA", "blocks": 1}
+
+
+def test_otadata_tells_which_application_starts(tmp_path):
+    data = bytearray(builders.image())
+    put(data, 0x230000, builders.esp_image())
+    select_ota_1(data)
+    document = inspected(write_image(tmp_path, bytes(data)))
+    assert document["checks"] == []
+    assert [(app["partition"], app["boots"]) for app in document["apps"]] == [
+        ("ota_0", False),
+        ("ota_1", True),
+    ]
+
+
+def test_the_same_row_twice_is_told_once(tmp_path):
+    data = bytearray(builders.image())
+    row = Partition("odd", 1, 6, 0x3D0100, 0x1000)
+    table(data, PartitionTable((*builders.PRIMARY.partitions[:5], row, row), md5=False))
+    document = inspected(write_image(tmp_path, bytes(data)))
+    assert [check["id"] for check in document["checks"]].count("partition-alignment") == 1
+
+
 def test_a_flash_of_another_size_is_told(tmp_path):
     path = write_image(tmp_path, builders.image().ljust(8 << 20, b"\xff"))
     assert found(inspected(path)) == {("flash-size", "warning")}
@@ -560,6 +630,16 @@ def test_a_release_without_an_application_is_no_error(tmp_path):
     for path in (folder / "factory").iterdir():
         path.unlink()
     assert found(inspected(folder)) == {("app-missing", "warning")}
+
+
+def test_the_release_says_how_to_set_the_flash(tmp_path):
+    folder = builders.release(tmp_path / "release")
+    changed = {"flash_mode": "qio", "flash_freq": "80m", "flash_size": "detect"}
+    change_args(folder, lambda document: document["flash_settings"].update(changed))
+    document = inspected(folder)
+    assert document["flash"] == {"size": 4 << 20, "mode": "qio", "freq": "80m"}
+    assert document["bootloader"]["flash_mode"] == "dio"
+    assert len(document["checks"]) == 2  # nothing about the size, which esptool finds out
 
 
 def test_merging_may_set_the_flash_settings_of_the_bootloader(tmp_path):

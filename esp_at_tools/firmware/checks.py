@@ -201,7 +201,8 @@ def _chips(survey: Survey) -> Iterator[Found]:
 
 def _flash_size(survey: Survey) -> Iterator[Found]:
     header = survey.bootloader.image if survey.bootloader else None
-    stated = header.flash_bytes if header else None
+    trusted = header is not None and header.chip != "esp8266"  # an official image of 2 MB states 256 KB
+    stated = header.flash_bytes if header and trusted else None
     size = survey.firmware.flash_size
     if stated and survey.firmware.kind == "image" and stated != size:
         message = f"the bootloader's header states {stated:#x} bytes of flash, and the image has {size:#x}"
@@ -308,7 +309,7 @@ def _pki(survey: Survey) -> Iterator[Found]:
         for found in check_item(item.kind, item.data, now=survey.now, name=item.name):
             yield found.id, _softened(found.id, found.level), found.message, found.hint
     for role in dict.fromkeys(item.role for item in survey.pki):
-        parts = {item.kind: item.data for item in survey.pki if item.role == role and item.info is not None}
+        parts = {item.kind: item.data for item in survey.pki if item.role == role}
         together = check_set(parts.get("ca"), parts.get("certificate"), parts.get("private_key"), name=role)
         for found in together:
             yield found.id, _softened(found.id, found.level), found.message, found.hint

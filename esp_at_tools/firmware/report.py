@@ -206,5 +206,5 @@ def _pki_item(reading: PkiReading) -> dict[str, Any]:
 
 
 def _moment(moment: datetime | None) -> str | None:
-    """Return a moment as ISO 8601 in UTC: ``2029-05-31T08:00:00Z``."""
-    return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ") if moment else None
+    """Return a moment in UTC as ISO 8601: ``2029-05-31T08:00:00Z``."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ") if moment else None

@@ -112,13 +112,13 @@ def _page_header(state: int, sequence: int, version: int) -> bytes:
 class _Block(NamedTuple):
     """Whole entries in their final form, which does not depend on where they come to lie.
 
-    ``spare`` is how many entries must be left in the page after them, and ``spill`` what the generator
-    writes past the last one (see the module's text on keys outside ASCII).
+    ``span`` is how many entries they are, ``room`` how many must be left in the page for them, and
+    ``spill`` what the generator writes past the last one (see the module's text on keys outside ASCII).
     """
 
     data: bytes
     span: int
-    spare: int
+    room: int
     spill: bytes
 
 
@@ -148,9 +148,9 @@ class _Pages:
 
     def put(self, block: _Block) -> None:
         """Write entries for which there is room; they cover what the ones before spilled."""
-        self._parts.append(block.data)
-        self.room -= block.span
-        self._spill = block.spill
+        data, span, _, self._spill = block
+        self._parts.append(data)
+        self.room -= span
 
     def next_page(self, state: int = PAGE_FULL) -> None:
         """Close the current page and begin another."""
@@ -207,7 +207,7 @@ def _integer(record: NvsRecord, key: _KeyField) -> _Block:
     except OverflowError:
         hint = f"give {integer_range(type_name)}"
         raise InputError(f"{_name(record)}: {value} does not fit in {type_name}", hint) from None
-    return _Block(_header((namespace, code, 1, CHUNK_ANY), key, data), 1, 0, key.spill)
+    return _Block(_header((namespace, code, 1, CHUNK_ANY), key, data), 1, 1, key.spill)
 
 
 def _single(record: NvsRecord, key: _KeyField, code: int, data: bytes) -> _Block:
@@ -219,19 +219,21 @@ def _single(record: NvsRecord, key: _KeyField, code: int, data: bytes) -> _Block
             f"at most {MAX_SINGLE_SIZE} bytes fit{nul}",
         )
     entries = _with_data(record.namespace_index, code, CHUNK_ANY, key, data)
-    return _Block(entries, len(entries) // ENTRY_SIZE, 1, b"" if data else key.spill)
+    span = len(entries) // ENTRY_SIZE
+    return _Block(entries, span, span + 1, b"" if data else key.spill)
 
 
 def _index(record: NvsRecord, key: _KeyField, size: int, chunks: int) -> _Block:
     """The entry that ends a blob: its size and its number of chunks, which count from 0."""
     data = _INDEX_INFO.pack(size, chunks, 0, 0xFFFF)
     entry = _header((record.namespace_index, CODE_BLOB_INDEX, 1, CHUNK_ANY), key, data)
-    return _Block(entry, 1, 0, key.spill)
+    return _Block(entry, 1, 1, key.spill)
 
 
 def _chunk(record: NvsRecord, key: _KeyField, number: int, data: bytes) -> _Block:
     entries = _with_data(record.namespace_index, CODE_BLOB_DATA, number, key, data)
-    return _Block(entries, len(entries) // ENTRY_SIZE, 0, b"" if data else key.spill)
+    span = len(entries) // ENTRY_SIZE
+    return _Block(entries, span, span, b"" if data else key.spill)
 
 
 def _raw(record: NvsRecord, data: bytes) -> _Block:
@@ -242,15 +244,11 @@ def _raw(record: NvsRecord, data: bytes) -> _Block:
             f"{_name(record)}: {len(data)} bytes are not whole entries of one page",
             f"give 1 to {ENTRY_COUNT} entries of {ENTRY_SIZE} bytes",
         )
-    return _Block(data, span, 0, b"")
+    return _Block(data, span, span, b"")
 
 
-@lru_cache(maxsize=1024)
 def _block(record: NvsRecord, version: int, padding: _Padding) -> _Block | None:
-    """Return a record's entries; None for a blob that never fits in one page with its index.
-
-    Remembered, because the partitions of a batch share most of their records.
-    """
+    """Return a record's entries; None for a blob that never fits in one page with its index."""
     if record.kind == "unknown":
         return _raw(record, _bytes(record))
     key = _key_field(record.key, padding)
@@ -264,42 +262,78 @@ def _block(record: NvsRecord, version: int, padding: _Padding) -> _Block | None:
     if _spans(len(data)) + 2 > ENTRY_COUNT:
         return None
     chunk, index = _chunk(record, key, 0, data), _index(record, key, len(data), 1)
-    return _Block(chunk.data + index.data, chunk.span + 1, 0, index.spill)
+    return _Block(chunk.data + index.data, chunk.span + 1, chunk.span + 1, index.spill)
 
 
-def _put_in_chunks(pages: _Pages, record: NvsRecord, key: _KeyField) -> None:
-    """Write a blob over several pages: each chunk as large as its page lets it be, then the index."""
-    data = _bytes(record)
-    if not pages.room:
-        pages.next_page()
-    offset = chunks = 0
-    while True:
-        part = data[offset : offset + ENTRY_SIZE * (pages.room - 1)]
-        pages.put(_chunk(record, key, chunks, part))
-        offset += len(part)
-        chunks += 1
-        if not pages.room:
-            pages.next_page()
-        if offset == len(data):
-            break
-        if chunks == MAX_CHUNKS:
+def _split(record: NvsRecord, room: int, padding: _Padding) -> list[_Block]:
+    """Return a blob's chunks, each as large as its page lets it be, and its index.
+
+    The first chunk lies in a page with ``room`` entries left, and a full page is followed by a new one.
+    """
+    data, key = _bytes(record), _key_field(record.key, padding)
+    blocks: list[_Block] = []
+    offset = 0
+    while not blocks or offset < len(data):
+        if len(blocks) == MAX_CHUNKS:
             raise InputError(
                 f"{_name(record)}: a blob of {len(data)} bytes needs more than {MAX_CHUNKS} chunks",
                 f"the firmware reads blobs of at most {MAX_CHUNKS} chunks of up to 4000 bytes",
             )
-    pages.put(_index(record, key, len(data), chunks))
+        room = room or ENTRY_COUNT
+        part = data[offset : offset + ENTRY_SIZE * (room - 1)]
+        blocks.append(_chunk(record, key, len(blocks), part))
+        offset += len(part)
+        room -= blocks[-1].span
+    return [*blocks, _index(record, key, len(data), len(blocks))]
 
 
-def _put(pages: _Pages, record: NvsRecord, padding: _Padding) -> None:
-    block = _block(record, pages.version, padding)
-    if block is not None and block.span + (block.spare if pages.leave_last else 0) <= pages.room:
-        pages.put(block)
-    elif block is None or (record.type == "blob" and not block.spare):
-        _put_in_chunks(pages, record, _key_field(record.key, padding))
-    else:
-        if pages.used:
-            pages.next_page()
-        pages.put(block)
+class _Remembered:
+    """The blocks of records that were written before, for one version and padding.
+
+    The partitions of a batch share most of their records, and comparing identities is much cheaper
+    than hashing values. As a record is kept beside its blocks, its identity is not given to another.
+    """
+
+    def __init__(self) -> None:
+        self.whole: dict[int, tuple[NvsRecord, _Block | None]] = {}
+        self.split: dict[tuple[int, int], tuple[NvsRecord, list[_Block]]] = {}
+
+
+_MAX_REMEMBERED = 2048
+_MAX_REMEMBERED_PAGES = 256
+"""Records and pages (1 MB) above which nothing is kept."""
+_remembered: dict[tuple[int, _Padding], _Remembered] = {}
+
+
+def _fill(pages: _Pages, records: Iterable[NvsRecord], padding: _Padding, usable: int) -> NvsRecord | None:
+    """Write all records; return the first that reaches past the usable pages."""
+    remembered = _remembered.setdefault((pages.version, padding), _Remembered())
+    whole, split, first_over = remembered.whole, remembered.split, None
+    for record in records:
+        known = whole.get(id(record))
+        if known is None:
+            known = whole[id(record)] = (record, _block(record, pages.version, padding))
+        block = known[1]
+        if block is not None and (block[2] if pages.leave_last else block[1]) <= pages.room:
+            pages.put(block)
+            continue
+        if block is None or (record.type == "blob" and block.room == block.span):
+            place = (id(record), pages.room)
+            if place not in split:
+                split[place] = (record, _split(record, pages.room, padding))
+            for part in split[place][1]:
+                if not pages.room:
+                    pages.next_page()
+                pages.put(part)
+        else:
+            if pages.used:
+                pages.next_page()
+            pages.put(block)
+        if first_over is None and len(pages.done) >= usable:
+            first_over = record
+    if usable > _MAX_REMEMBERED_PAGES or len(whole) + len(split) > _MAX_REMEMBERED:
+        remembered.whole, remembered.split = {}, {}
+    return first_over
 
 
 def _bytes(record: NvsRecord) -> bytes:
@@ -378,11 +412,7 @@ def write_partition(
         "blank" if not style.wide_keys_shift else "spilled" if spill and not keys else "shifted"
     )
     pages = _Pages(check_version(version), leave_last=not tight)
-    first_over: NvsRecord | None = None
-    for record in records:
-        _put(pages, record, padding)
-        if len(pages.done) >= usable and first_over is None:
-            first_over = record
+    first_over = _fill(pages, records, padding, usable)
     if first_over is not None:
         raise _does_not_fit(first_over, pages, usable)
     image = _finish(pages, usable, size, style)

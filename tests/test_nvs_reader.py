@@ -21,6 +21,7 @@ from nvs_images import (
     NS,
     U32,
     blob,
+    define,
     errors,
     flip,
     index,
@@ -498,7 +499,13 @@ def indexes_by_chunks():
     return [page(indexes if n % 2 else chunks, FULL, n) for n in range(255)]
 
 
-@pytest.mark.parametrize("made", [hidden_indexes, many_broken_reads, indexes_by_chunks])
+def namespace_of_all():
+    first = [define(b"all", 255), *[number(b"f%d" % n, 1, namespace=2) for n in range(62)]]
+    entries = [number(b"%d" % n, 1, namespace=255) for n in range(255 * 63)]
+    return [page(first + entries[n * 63 : n * 63 + 63], FULL, n) for n in range(255)]
+
+
+@pytest.mark.parametrize("made", [hidden_indexes, many_broken_reads, indexes_by_chunks, namespace_of_all])
 def test_image_made_to_take_long_is_given_up(made):
     taken, reading = seconds(b"".join(made()) + BLANK)
     assert taken < 10

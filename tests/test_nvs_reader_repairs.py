@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
+import zlib
 
 import pytest
 from nvs_images import (
@@ -18,7 +20,6 @@ from nvs_images import (
     IS_EMPTY,
     IS_ERASED,
     IS_ILLEGAL,
-    IS_WRITTEN,
     NS,
     SEED,
     STRING,
@@ -106,14 +107,15 @@ def interrupted_writes():
         yield [whole[:size].ljust(len(whole), b"\xff")], dict.fromkeys(range(1, 51), IS_EMPTY)
     for first_word_written in range(51, 1, -16):
         states = dict.fromkeys(range(2, first_word_written), IS_EMPTY)
-        yield [whole], {1: IS_WRITTEN, **dict.fromkeys(range(2, 51), IS_WRITTEN), **states}
+        yield [whole], states
+        yield [string(b"s", b"\xff" * 49 * ENTRY)], states
 
 
 @pytest.mark.parametrize(("entries", "states"), list(interrupted_writes()))
 def test_interrupted_write_of_the_newest_string_is_no_loss(entries, states):
     reading = read(page([NS, *entries], states=states), BLANK)
     assert not reading.loses_entries
-    assert only_values(reading) in ({}, {"s": "x" * 49 * ENTRY})
+    assert only_values(reading) in ({}, {"s": "x" * 49 * ENTRY}, {"s": "\udcff" * 49 * ENTRY})
 
 
 @pytest.mark.parametrize("state", [ACTIVE, FULL])
@@ -146,24 +148,26 @@ def test_damaged_entry_is_dropped_with_its_data(state):
 
 
 @pytest.mark.parametrize(
-    "entry",
+    ("entry", "fault"),
     [
-        header(1, U8, 0, 0xFF, b"k", b"\5"),
-        header(1, U32, 2, 0xFF, b"k", b"\5"),
-        header(1, STRING, 1, 0xFF, b"k", struct.pack("<HHI", 5, 0, 0)),
-        header(1, STRING, 200, 0xFF, b"k", struct.pack("<HHI", 5000, 0, 0)),
-        header(1, CHUNK, 1, 0xFF, b"k", struct.pack("<HHI", 0, 0, SEED)),
-        header(1, INDEX, 1, 0, b"k", struct.pack("<IBBH", 0, 0, 0, 0xFFFF)),
-        header(1, INDEX, 2, 0xFF, b"k", struct.pack("<IBBH", 0, 0, 0, 0xFFFF)),
-        header(1, INDEX, 1, 0xFF, b"k", struct.pack("<IBBH", 508001, 0, 0, 0xFFFF)),
+        (header(1, U8, 0, 0xFF, b"k", b"\5"), "spans 0 entries instead of 1"),
+        (header(1, U32, 2, 0xFF, b"k", b"\5"), "spans 2 entries instead of 1"),
+        (header(1, STRING, 1, 0xFF, b"k", struct.pack("<HHI", 5, 0, 0)), "does not match its 5 bytes"),
+        (header(1, STRING, 200, 0xFF, b"k", struct.pack("<HHI", 5000, 0, 0)), "past the end of the page"),
+        (header(1, CHUNK, 1, 0xFF, b"k", struct.pack("<HHI", 0, 0, SEED)), "chunk index 255"),
+        (header(1, INDEX, 1, 0, b"k", struct.pack("<IBBH", 0, 0, 0, 0xFFFF)), "chunk index 0 instead"),
+        (header(1, INDEX, 2, 0xFF, b"k", struct.pack("<IBBH", 0, 0, 0, 0xFFFF)), "spans 2 entries"),
+        (header(1, INDEX, 1, 0xFF, b"k", struct.pack("<IBBH", 508001, 0, 0, 0xFFFF)), "more than a blob"),
+        (header(1, INDEX, 1, 0xFF, b"k", struct.pack("<IBBH", 508000, 1, 0, 0xFFFF)), "508000 bytes in 1"),
     ],
 )
-def test_header_that_contradicts_itself_is_deleted(entry):
+def test_header_that_contradicts_itself_is_deleted(entry, fault):
     reading = read(page([NS, entry, number(b"b", 6)]), BLANK)
     assert only_values(reading) == {"b": 6}
     [(_, where, message)] = errors(reading)
     assert where == 1
     assert message.startswith("ns/k ")
+    assert fault in message
 
 
 def test_string_up_to_the_last_entry_of_the_page():
@@ -171,7 +175,16 @@ def test_string_up_to_the_last_entry_of_the_page():
     last = string(b"s", b"x" * 24 * ENTRY)
     assert only_values(read(page([NS, *filler, last], FULL), BLANK))["s"] == "x" * 24 * ENTRY
     longer = string(b"s", b"x" * (24 * ENTRY + 1))[: 25 * ENTRY]
-    assert errors(read(page([NS, *filler, longer], FULL), BLANK))
+    assert "past the end" in errors(read(page([NS, *filler, longer], FULL), BLANK))[0][2]
+
+
+def test_data_that_look_like_a_header_vouch_for_nothing():
+    """An erased string held the image of an entry; a damaged entry after it is damage all the same."""
+    held = string(b"x", b"y" * 100)[:ENTRY]
+    entries = [NS, string(b"s", held), number(b"a", 5), number(b"b", 6)]
+    image = page(entries, states={1: IS_ERASED, 2: IS_ERASED})
+    assert only_values(read(image, BLANK)) == {"a": 5, "b": 6}
+    assert [e for _, e, _ in errors(read(flip(image, at(3, byte=9)), BLANK))] == [3]
 
 
 # --- duplicates -------------------------------------------------------------------------------------
@@ -251,6 +264,29 @@ def test_damaged_last_entry_takes_the_earlier_one_of_its_key_along():
     assert [e for _, e, _ in errors(reading)] == [1, 3]
 
 
+def test_keys_of_one_hash_replace_each_other_on_the_active_page():
+    """The library compares 24 bits only, there."""
+    seen = {}
+    for n in range(1 << 16):
+        key = hashlib.sha256(b"%d" % n).hexdigest()[:15].encode()
+        hashed = zlib.crc32(b"\1" + key.ljust(16, b"\0") + b"\xff", SEED) & 0xFFFFFF
+        if hashed in seen:
+            break
+        seen[hashed] = key
+    entries = [NS, number(seen[hashed], 1), number(key, 2), number(b"z", 3)]
+    reading = read(page(entries), BLANK)
+    assert only_values(reading) == {key.decode(): 2, "z": 3}
+    assert [e for _, e, _ in errors(reading)] == [1]
+    assert len(only_values(read(page(entries, FULL), BLANK))) == 3
+
+
+def test_incomplete_version_of_a_blob_does_not_touch_the_other():
+    entries = [NS, blob(b"b", b"old"), index(b"b", 9, 1, start=0x80), number(b"z", 1)]
+    reading = read(page(entries, FULL), BLANK)
+    assert only_values(reading) == {"b": b"old", "z": 1}
+    assert [e for _, e, _ in warnings(reading)] == [4]
+
+
 def test_old_blob_hides_the_new_one_on_a_full_page():
     reading = read(page([NS, sized(b"b", BLOB_V1, b"old"), blob(b"b", b"new")], FULL), BLANK)
     assert [e.value for e in reading.entries] == [b"old", b"old"]
@@ -311,6 +347,23 @@ def test_blob_whose_second_chunk_is_a_second_first_one():
     assert only_values(reading) == {"z": 1}
     assert "chunk 2 of 2 is missing" in errors(reading)[0][2]
     assert [r.key for r in reading.records] == [b"ns", b"z"]
+
+
+def test_reading_an_incomplete_blob_brings_the_old_one_to_light():
+    chunks = [sized(b"b", CHUNK, b"abc", chunk=0)] * 2
+    pages = [[NS, *chunks, index(b"b", 6, 2)], [sized(b"b", BLOB_V1, b"old"), number(b"z", 1)]]
+    reading = read(*[page(entries, FULL, n) for n, entries in enumerate(pages)], BLANK)
+    assert [e.value for e in reading.entries] == [b"old", b"old", 1]
+    assert [(r.key, r.value) for r in reading.records[1:]] == [(b"b", b"old"), (b"z", 1)]
+    assert [e for _, e, _ in errors(reading)] == [1]
+
+
+def test_old_blob_is_read_over_a_damaged_new_one():
+    """The size is the new one's, so that what is behind the old value comes from the damaged chunk."""
+    damaged = sized(b"b", CHUNK, b"abcdef", chunk=0, crc=0)
+    pages = [[NS, damaged, index(b"b", 6, 1)], [sized(b"b", BLOB_V1, b"old"), number(b"z", 1)]]
+    reading = read(*[page(entries, FULL, n) for n, entries in enumerate(pages)], BLANK)
+    assert reading.entries[0].value == b"olddef"
 
 
 def test_chunk_numbers_past_the_end():
@@ -423,6 +476,33 @@ def test_key_that_cannot_be_found_is_kept_as_it_is(entry, reason):
     assert [r.value for r in reading.records if r.kind == "unknown"] == [entry]
 
 
+def test_key_of_16_bytes_is_not_the_one_of_its_first_15():
+    long = number(b"k" * 16, 6)
+    reading = read(page([NS, number(b"k" * 15, 5), long], FULL), BLANK)
+    assert [e.value for e in reading.entries] == [5]
+    assert [e for _, e, _ in errors(reading)] == [2]
+    assert [r.value for r in reading.records] == [0, 5, long]
+
+
+def test_last_key_of_16_bytes_replaces_the_one_of_its_first_15():
+    """The library compares 15 bytes when it looks for what the last item replaces."""
+    long = number(b"k" * 16, 6)
+    for pages in (
+        [page([NS, number(b"k" * 15, 5), long])],
+        [page([NS, number(b"k" * 15, 5)], FULL), page([long], sequence=1)],
+    ):
+        reading = read(*pages, BLANK)
+        assert reading.entries == ()
+        assert (0, 1) in [(p, e) for p, e, _ in errors(reading)]
+
+
+def test_key_that_is_there_as_well_with_other_bytes_behind_it_is_a_duplicate():
+    reading = read(page([NS, number(b"ab", 5), number(b"ab\0" + b"\xff" * 13, 6)], FULL), BLANK)
+    assert shown(reading) == [("ns", "ab", "u8", 5)] * 2
+    assert [r.value for r in reading.records] == [0, 5]
+    assert [e for _, e, _ in warnings(reading)] == [2]
+
+
 @pytest.mark.parametrize("state", [ACTIVE, FULL, FREEING])
 @pytest.mark.parametrize("span", [1, 3])
 def test_unknown_type_is_kept_and_is_no_loss(state, span):
@@ -440,3 +520,14 @@ def test_unknown_type_with_an_impossible_span_is_one_entry(span):
     reading = read(page([NS, entry, number(b"b", 6)]), BLANK)
     assert only_values(reading) == {"b": 6}
     assert [r.value for r in reading.records if r.kind == "unknown"] == [entry]
+
+
+def test_unknown_type_does_not_swallow_what_is_an_entry_itself():
+    entry = header(1, 0x77, 3, 0xFF, b"w", b"\1\2\3")
+    for entries, states in (
+        ([NS, entry, number(b"a", 5), number(b"b", 6)], {}),
+        ([NS, entry, b"\0" * ENTRY, number(b"a", 5), number(b"b", 6)], {2: IS_ERASED}),
+    ):
+        reading = read(page(entries, states=states), BLANK)
+        assert only_values(reading) == {"a": 5, "b": 6}
+        assert [r.value for r in reading.records if r.kind == "unknown"] == [entry]

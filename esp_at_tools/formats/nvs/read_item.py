@@ -72,6 +72,10 @@ class Item(NamedTuple):
         """As much of the key as the firmware compares: 15 bytes."""
         return self.key[:MAX_KEY_LENGTH]
 
+    def is_same_as(self, other: Item) -> bool:
+        """Whether both are values of one key, or parts of one blob."""
+        return self.namespace_index == other.namespace_index and self.key == other.key
+
     @property
     def data_size(self) -> int:
         """Bytes of data in the entries that follow (strings, old blobs and chunks)."""
@@ -132,8 +136,8 @@ def _structure_fault(code: int, span: int, chunk_index: int, data: bytes, index:
     if code == CODE_BLOB_DATA and chunk_index == CHUNK_ANY:
         return "has the chunk index 255, which no chunk may have"
     size = int.from_bytes(data[:2], "little")
-    if size > (ENTRY_COUNT - index - 1) * ENTRY_SIZE or span > ENTRY_COUNT - index:
-        return f"reaches past the end of the page ({size} bytes, {span} entries)"
+    if size > (ENTRY_COUNT - index - 1) * ENTRY_SIZE:
+        return f"reaches past the end of the page with its {size} bytes"
     if span != 1 + (size + ENTRY_SIZE - 1) // ENTRY_SIZE:
         return f"spans {span} entries, which does not match its {size} bytes"
     return ""
@@ -216,7 +220,7 @@ def judge(item: Item, query: Query) -> Verdict:
     """Return what ``Page::findItem`` makes of an item that it comes across."""
     if query.namespace_index not in (item.namespace_index, NAMESPACE_ANY):
         return Verdict.SKIPPED
-    if item.key != query.name and item.name != query.name:
+    if query.name not in (item.key, item.name):
         return Verdict.SKIPPED
     if query.type == CODE_BLOB_DATA:
         if query.chunk_index == CHUNK_ANY:

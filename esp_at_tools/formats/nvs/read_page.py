@@ -299,8 +299,12 @@ class _Loader:
     def _erase_replaced(self, earlier: Item, later: Item) -> None:
         self._page.erase(earlier)
         self._mark_erased(earlier)
-        text = "{item}: stands again at entry %d, as when a change was interrupted; the firmware erases this"
-        self._findings.at("warning", earlier, f"{text % later.entry} one and keeps the later")
+        if earlier.is_same_as(later):
+            text = "{item}: stands again at entry %d, as when a change was interrupted; the firmware erases"
+            self._findings.at("warning", earlier, f"{text % later.entry} this one and keeps the later")
+        else:
+            text = "{item}: happens to have the hash of entry %d; the firmware erases it as the same"
+            self._findings.at("error", earlier, text % later.entry)
 
     def _erase_same_as_last(self, last: Item) -> None:
         """Check the last item for an earlier one of its key once more, by key and type.
@@ -314,9 +318,9 @@ class _Loader:
             return
         self._page.erase(found)
         self._mark_erased(found)
-        damaged = last.entry not in self._page.items
+        replaced = last.entry in self._page.items and found.is_same_as(last)
         text = "{item}: the last entry of the page, %d, bears the same key; the firmware erases this one"
-        self._findings.at("error" if damaged else "warning", found, text % last.entry)
+        self._findings.at("warning" if replaced else "error", found, text % last.entry)
 
     def _reject(self, index: int) -> Item:
         """Drop an entry whose header is wrong, and only that; return what it says."""

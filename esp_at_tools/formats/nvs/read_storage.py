@@ -22,6 +22,7 @@ from esp_at_tools.formats.nvs.model import (
     PAGE_ACTIVE,
     PAGE_FREEING,
     PAGE_SIZE,
+    Level,
     crc32,
 )
 from esp_at_tools.formats.nvs.read_findings import Findings, Work
@@ -147,7 +148,8 @@ def _erase_first(pages: Iterable[Page], query: Query, newer: Item, findings: Fin
             text = (
                 "{item}: stands again on page %d, as when a change was interrupted; the firmware erases this"
             )
-            findings.at("warning", found, f"{text % (newer.offset // PAGE_SIZE)} one and keeps the later")
+            level: Level = "warning" if found.is_same_as(newer) else "error"
+            findings.at(level, found, f"{text % (newer.offset // PAGE_SIZE)} one and keeps the later")
             return True
     return False
 

@@ -335,13 +335,14 @@ class _Reader:
         settled = {(opened, key) for opened, key, _ in self._readable}
         for line in self._lines:
             if line.value.value is not None or line.value.damage:
-                settled.add((line.found.item.namespace_index, line.found.item.name))
+                settled.add((line.found.item.namespace_index, line.found.item.key))
         for position, page in enumerate(self._storage.pages):
-            for item in page.items.values():
-                settles = item.namespace_index != 0 and (item.namespace_index, item.name) in settled
-                if item.offset not in used and not settles:
-                    placed.append((position, item.offset, self._raw(item)))
-            placed.extend((position, item.offset, self._raw(item)) for item in page.unknown)
+            left = [
+                item
+                for item in page.items.values()
+                if item.offset not in used and (item.namespace_index, item.key) not in settled
+            ]
+            placed.extend((position, item.offset, self._raw(item)) for item in (*left, *page.unknown))
 
     def _raw(self, item: Item) -> NvsRecord:
         raw = self._image[item.offset : item.offset + item.span * ENTRY_SIZE]

@@ -2,7 +2,7 @@
 
 Only rows of changed entries change. The official CSV names a file on the machine that built the
 release where the entry is a certificate or a key; such a row is replaced by one that holds the
-bytes (base64), and stays in front of it as a comment with the SHA-256 of what it stood for. When
+bytes (base64), and is kept in front of it as a comment with the SHA-256 of what it stood for. When
 the entry gets those bytes again, the row comes back.
 """
 
@@ -10,74 +10,170 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from esp_at_tools.formats.nvs import NvsEntry, NvsPartition
-from esp_at_tools.formats.nvs.csv import dump_csv
+from esp_at_tools.formats.nvs.csv import entry_row
 
-_REPLACED = "# replaced by esp-at-tool, sha256 "
-_COMMENT = re.compile(re.escape(_REPLACED) + r"([0-9a-f]{64}): (.*)", re.DOTALL)
+Name = tuple[str, str]
+"""Namespace and key."""
+
+_KEPT = re.compile(
+    r"# replaced by esp-at-tool: (?P<namespace>[^,]*), sha256 (?P<digest>[0-9a-f]{64}): (?P<row>.*)",
+    re.DOTALL,
+)
+_QUOTED_TEXT = re.compile(r',string,"')
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Row:
-    """One line of the CSV, or a line and the comment that keeps what it replaced.
+    """One line of the CSV.
 
     Attributes:
+        kind: ``kept`` is a comment that keeps the row which named a file.
         text: the line with its line end.
-        namespace: the namespace that it opens or belongs to; ``""`` for the header and comments.
-        key: the key; ``""`` for a line that is no entry.
+        namespace: the namespace that it opens or belongs to.
+        key: the key of an entry or of a kept row.
+        digest: SHA-256 of what a kept row stood for.
+        original: the row that is kept.
     """
 
+    kind: Literal["namespace", "entry", "kept", "other"]
     text: str
     namespace: str = ""
     key: str = ""
+    digest: str = ""
+    original: str = ""
+
+    @property
+    def name(self) -> Name:
+        """Namespace and key."""
+        return self.namespace, self.key
+
+    @property
+    def names_a_file(self) -> bool:
+        """Whether an entry's value is the contents of a file."""
+        return _fields(self.text)[1] == "file"
 
 
-def _rows(text: str) -> list[_Row]:
-    rows: list[_Row] = []
+def _rows(text: str) -> Iterator[_Row]:
     namespace = ""
-    for line in text.splitlines(keepends=True):
-        fields = [] if line.startswith("#") else next(csv.reader([line]), [])
-        if len(fields) >= 2 and fields[1] == "namespace":
+    for line in io.StringIO(text, newline=""):
+        fields = [] if line.startswith("#") else _fields(line)
+        kept = _KEPT.match(line)
+        if kept:
+            row = kept["row"]
+            key = _fields(row)[0]
+            yield _Row("kept", line, kept["namespace"], key, digest=kept["digest"], original=row)
+        elif len(fields) >= 2 and fields[1] == "namespace":
             namespace = fields[0]
-            rows.append(_Row(line, namespace))
+            yield _Row("namespace", line, namespace)
         elif len(fields) >= 2 and fields[1] in ("data", "file") and namespace:
-            rows.append(_Row(line, namespace, fields[0]))
+            yield _Row("entry", line, namespace, fields[0])
         else:
-            rows.append(_Row(line))
-    return rows
+            yield _Row("other", line)
 
 
-def _value_bytes(entry: NvsEntry) -> bytes:
-    value = entry.value
-    if isinstance(value, bytes):
-        return value
-    return str(value).encode("utf-8", "surrogateescape")
+def _fields(line: str) -> list[str]:
+    try:
+        return next(csv.reader([line]), [""])
+    except csv.Error:  # a value too long for the reader; what stands before it is all that is needed
+        return line.split(",", 3)
 
 
 def _digest(entry: NvsEntry) -> str:
-    return hashlib.sha256(_value_bytes(entry)).hexdigest()
+    value = (
+        entry.value if isinstance(entry.value, bytes) else str(entry.value).encode("utf-8", "surrogateescape")
+    )
+    return hashlib.sha256(value).hexdigest()
 
 
-def _comment_for(row: _Row, entry: NvsEntry) -> _Row | None:
-    """Return the comment that keeps a row which names a file, None for any other row."""
-    if next(csv.reader([row.text]))[1] != "file":
-        return None
-    return _Row(f"{_REPLACED}{_digest(entry)}: {row.text}", row.namespace)
+class _Edit:
+    """The rows of a CSV while they are edited."""
 
+    def __init__(self, text: str, old: NvsPartition, new: NvsPartition) -> None:
+        self._end = "\r\n" if "\r\n" in text else "\n"
+        self._quoted = bool(_QUOTED_TEXT.search(text))
+        self._before = {(entry.namespace, entry.key): entry for entry in old.entries}
+        self._after = {(entry.namespace, entry.key): entry for entry in new.entries}
+        self._gone = set(old.namespaces) - set(new.namespaces)
+        self._given = list(_rows(text if not text or text.endswith("\n") else text + self._end))
+        self._kept = {row.name: row for row in self._given if row.kind == "kept"}
+        self._active = {row.name for row in self._given if row.kind == "entry"}
+        self.rows: list[_Row] = []
 
-def _with_value(rows: list[_Row], place: _Row, entry: NvsEntry, end: str) -> list[_Row]:
-    """Return ``rows`` with the row for an entry at their end; a comment there may hold its old row."""
-    kept = _COMMENT.match(rows[-1].text) if rows else None
-    if kept and kept[1] == _digest(entry):
-        return [*rows[:-1], _Row(kept[2], place.namespace, place.key)]
-    return [*rows, _Row(_line(entry, end), place.namespace, place.key)]
+    def run(self) -> str:
+        """Return the edited text."""
+        for row in self._given:
+            self.rows += self._edited(row)
+        written = {row.name for row in self.rows if row.kind == "entry"}
+        for name in self._after:
+            if name not in self._before and name not in written:
+                self._insert(name)
+        self._open_namespaces()
+        return "".join(row.text for row in self.rows)
 
+    def _edited(self, row: _Row) -> list[_Row]:
+        """Return what stands in the place of a row."""
+        if row.kind == "namespace":
+            return [] if row.namespace in self._gone else [row]
+        if row.kind == "other":
+            return [row]
+        was, now = self._before.get(row.name), self._after.get(row.name)
+        back = now is not None and row.name in self._kept and self._kept[row.name].digest == _digest(now)
+        if row.kind == "kept":
+            if row.name in self._active or now is None:
+                return [] if back else [row]
+            return [self._restored(row)] if back else [row, self._entry(now)]
+        if was == now:
+            return [row]
+        if back:
+            return [self._restored(self._kept[row.name])]
+        keep = [self._keeping(row, was)] if row.names_a_file and was and row.name not in self._kept else []
+        return [*keep, *([self._entry(now)] if now else [])]
 
-def _line(entry: NvsEntry, end: str) -> str:
-    return dump_csv([entry]).splitlines()[-1] + end  # after the header and the namespace
+    def _restored(self, row: _Row) -> _Row:
+        return _Row("entry", row.original, row.namespace, row.key)
+
+    def _keeping(self, row: _Row, was: NvsEntry) -> _Row:
+        text = f"# replaced by esp-at-tool: {row.namespace}, sha256 {_digest(was)}: {row.text}"
+        return _Row("kept", text, row.namespace, row.key)
+
+    def _entry(self, entry: NvsEntry) -> _Row:
+        text = entry_row(entry)
+        head, mark, value = text.partition(",data,string,")
+        if mark and self._quoted and not value.startswith('"'):  # as the rest of the file has it
+            text = f'{head}{mark}"{value}"'
+        return _Row("entry", text + self._end, entry.namespace, entry.key)
+
+    def _insert(self, name: Name) -> None:
+        """Insert a row where the partition has the entry: after the one that comes before it."""
+        order = [known for known in self._after if known[0] == name[0]]
+        position = order.index(name)
+        before = {order[position - 1]} if position else {(name[0], "")}
+        places = [place for place, row in enumerate(self.rows) if row.kind != "other" and row.name in before]
+        place = places[-1] + 1 if places else len(self.rows)
+        self.rows.insert(place, self._entry(self._after[name]))
+
+    def _open_namespaces(self) -> None:
+        """Insert the row of a namespace before the first entry that lacks it."""
+        opened = {row.namespace for row in self.rows if row.kind == "namespace"}
+        rows: list[_Row] = []
+        for row in self.rows:
+            if row.kind == "entry" and row.namespace not in opened:
+                opened.add(row.namespace)
+                place = len(rows)
+                while place and rows[place - 1].kind == "kept" and rows[place - 1].namespace == row.namespace:
+                    place -= 1
+                rows.insert(
+                    place, _Row("namespace", f"{row.namespace},namespace,,{self._end}", row.namespace)
+                )
+            rows.append(row)
+        self.rows = rows
 
 
 def edit_mfg_csv(text: str, old: NvsPartition, new: NvsPartition) -> str:
@@ -88,52 +184,4 @@ def edit_mfg_csv(text: str, old: NvsPartition, new: NvsPartition) -> str:
         old: the partition that it describes.
         new: the partition that it shall describe.
     """
-    before = {(entry.namespace, entry.key): entry for entry in old.entries}
-    after = {(entry.namespace, entry.key): entry for entry in new.entries}
-    end = "\r\n" if "\r\n" in text else "\n"
-    edited: list[_Row] = []
-    described = set()
-    for row in _rows(text if not text or text.endswith("\n") else text + end):
-        name = (row.namespace, row.key)
-        described.add(name)
-        was, now = before.get(name), after.get(name)
-        if not row.key or was == now:
-            edited.append(row)
-            continue
-        comment = edited.pop() if edited and _COMMENT.match(edited[-1].text) else None
-        comment = comment or (_comment_for(row, was) if was is not None else None)
-        edited.extend([comment] if comment else [])
-        if now is not None:
-            edited = _with_value(edited, row, now, end)
-    added = [
-        entry
-        for entry in new.entries
-        if (entry.namespace, entry.key) not in before and (entry.namespace, entry.key) not in described
-    ]
-    _insert_added(edited, added, new, end)
-    return "".join(row.text for row in edited)
-
-
-def _insert_added(rows: list[_Row], added: list[NvsEntry], new: NvsPartition, end: str) -> None:
-    """Insert rows for new entries where the partition has them: after the entry that comes before."""
-    order = [(entry.namespace, entry.key) for entry in new.entries]
-    for entry in added:
-        position = order.index((entry.namespace, entry.key))
-        previous = order[position - 1] if position else ("", "")
-        anchor = previous if previous[0] == entry.namespace else (entry.namespace, "")
-        places = [index for index, row in enumerate(rows) if (row.namespace, row.key) == anchor]
-        place = _Row("", entry.namespace, entry.key)
-        kept = next((index for index, row in enumerate(rows) if _keeps(row, entry)), None)
-        if kept is not None:
-            rows[: kept + 1] = _with_value(rows[: kept + 1], place, entry, end)
-        elif places:
-            rows[: places[-1] + 1] = _with_value(rows[: places[-1] + 1], place, entry, end)
-        else:
-            rows.append(_Row(f"{entry.namespace},namespace,,{end}", entry.namespace))
-            rows[:] = _with_value(rows, place, entry, end)
-
-
-def _keeps(row: _Row, entry: NvsEntry) -> bool:
-    """Tell whether a row is the comment left by this entry's removal."""
-    kept = _COMMENT.match(row.text)
-    return kept is not None and row.namespace == entry.namespace and kept[2].split(",", 1)[0] == entry.key
+    return _Edit(text, old, new).run()

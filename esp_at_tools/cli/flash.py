@@ -262,7 +262,7 @@ def _print_receipts(talk: Output, receipts: list[Receipt]) -> None:
         if receipts[0].ok:
             talk.result(f"{receipts[0].port}: {summary(receipts[0])}")
         return
-    rows = [("port", "chip", "MAC", "written", "so already", "seconds", "result")]
+    rows = [("port", "chip", "MAC", "written", "not needed", "seconds", "result")]
     for receipt in receipts:
         total = sum(segment.size for segment in receipt.segments)
         rows.append((

@@ -19,6 +19,7 @@ COMMANDS = {
     "inspect": "Show what a firmware is: flash map, application, settings, certificates, checks.",
     "modify-bin": "Change settings, certificates, keys and GATT rows in a released firmware.",
     "diff": "Say what differs between two firmwares in meaning.",
+    "flash": "Write a firmware, or some of its partitions, to modules.",
     "nvs": "Generate, dump and check NVS partitions.",
     "partition": "Convert and check partition tables.",
 }

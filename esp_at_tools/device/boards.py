@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from multiprocessing.connection import Connection, wait
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from esp_at_tools.device.esptool_device import Link
 from esp_at_tools.device.flashing import Receipt, Report, Step, flash_board
 from esp_at_tools.device.plan import FlashPlan
 
 if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
     from multiprocessing.process import BaseProcess
 
 _PRELOAD = ["esptool.cmds", __name__]
@@ -33,13 +33,14 @@ def flash_boards(
     """
     if len(links) == 1:
         return [flash_board(plan, links[0], report, verify=verify)]
+    from multiprocessing.connection import wait
+
     workers = _start(plan, links, verify=verify)
     receipts: dict[str, Receipt] = {}
     try:
         waiting = {pipe: link for (pipe, _), link in zip(workers, links, strict=True)}
         while waiting:
-            for pipe in wait(list(waiting)):
-                assert isinstance(pipe, Connection)  # noqa: S101 - nothing else was given
+            for pipe in cast("list[Connection]", wait(list(waiting))):
                 _take(pipe, waiting, receipts, report)
     finally:
         for _, process in workers:

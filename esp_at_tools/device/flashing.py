@@ -134,8 +134,8 @@ def flash_board(plan: FlashPlan, link: Link, report: Report, *, verify: bool = F
 
 def summary(receipt: Receipt) -> str:
     """Return what was done, in a line for people."""
-    total = sum(segment.size for segment in receipt.segments)
-    rest = "" if receipt.bytes_written >= total else f" of {format_size(total)}; the rest was so already"
+    skipped = sum(segment.size for segment in receipt.segments) - receipt.bytes_written
+    rest = f", {format_size(skipped)} needed no writing" if skipped > 0 else ""
     checked = ", verified" if receipt.verified else ""
     return f"done in {receipt.seconds:.1f} s: {format_size(receipt.bytes_written)} written{rest}{checked}"
 

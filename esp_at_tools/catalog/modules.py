@@ -1,0 +1,248 @@
+"""The modules that a firmware can be built for, and everything that is decided for each.
+
+A module is a row of ``factory_param_data.csv``; what it needs beyond its chip's usual stands in
+``modules/<chip>/<module>.yaml``. Layers lie upon each other: base → series → chip → the module that
+it is like → module → silence, and a user's own folder of the same structure adds to each of them.
+``module_config/README.md`` explains the files.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from esp_at_tools.catalog.chips import Chip, find_chip
+from esp_at_tools.catalog.data import data_folder
+from esp_at_tools.catalog.factory_params import Value
+from esp_at_tools.catalog.features import OFF, Submodule
+from esp_at_tools.catalog.module_folder import Definitions, load_definitions
+from esp_at_tools.catalog.module_yaml import nearest, raise_errors
+from esp_at_tools.catalog.releases import IdfPin, Release
+from esp_at_tools.errors import InputError
+from esp_at_tools.formats.partition_table import PartitionTable
+
+KCONFIG = "Kconfig"
+"""The layer of what no definition says: the default in esp-at's Kconfig files."""
+
+
+@dataclass(frozen=True)
+class Flash:
+    """The flash that a module has, as its bootloader's header will say.
+
+    Attributes:
+        size: bytes.
+        mode: ``dio``, ``qio``, ….
+        freq: ``40m``, ….
+    """
+
+    size: int
+    mode: str
+    freq: str
+
+    @property
+    def size_name(self) -> str:
+        """The size as sdkconfig and esptool write it: ``4MB``."""
+        return f"{self.size >> 20}MB"
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of the sdkconfig.
+
+    Attributes:
+        value: as in an sdkconfig, strings in quotes.
+        layer: the layer that says so.
+        feature: the feature through which it says so, ``""`` where it names the option itself.
+    """
+
+    value: str
+    layer: str
+    feature: str = ""
+
+
+@dataclass(frozen=True)
+class FeatureState:
+    """Whether a feature is in the firmware.
+
+    Attributes:
+        state: ``on``, ``off``, or the name of an alternative; ``""`` where nothing says.
+        layer: the layer that decides, ``Kconfig`` where none does.
+        missing: what it requires that is not there, ``""`` if nothing; it is off then.
+        about: what it is.
+    """
+
+    state: str
+    layer: str
+    missing: str
+    about: str
+
+    @property
+    def is_on(self) -> bool:
+        """Whether it is in the firmware."""
+        return self.state not in (OFF, "")
+
+
+@dataclass(frozen=True)
+class Module:
+    """Everything that is decided for one module.
+
+    Attributes:
+        platform: ``PLATFORM_ESP32C3``.
+        name: ``MINI-1``.
+        chip: the chip.
+        description: what the official tools show for it.
+        silence: whether it is the variant without log.
+        flash: size, mode and frequency.
+        parameters: the settings that it leaves the factory with, name → value.
+        parameter_types: their NVS types.
+        options: option of the sdkconfig, without ``CONFIG_`` → value; others are left to their Kconfig.
+        partition_table_offset: where the primary table is in flash.
+        primary: the primary table.
+        primary_name: name of its file in ``partitions/``.
+        secondary: the table in ``at_customize``.
+        secondary_name: name of its file.
+        mfg_nvs: the namespaces that ``mfg_nvs`` holds, in the official order.
+        features: name → state, for all that the chip can have.
+        submodules: repositories that must be cloned beside ESP-IDF.
+        releases: the official releases, the newest first.
+        idf: the ESP-IDF that it is built with.
+        layers: the layers from the lowest to the highest.
+        sources: ``flash.size``, ``idf``, ``partitions.primary``, … → the layer that says so.
+    """
+
+    platform: str
+    name: str
+    chip: Chip
+    description: str
+    silence: bool
+    flash: Flash
+    parameters: Mapping[str, Value]
+    parameter_types: Mapping[str, str]
+    options: Mapping[str, Option]
+    partition_table_offset: int
+    primary: PartitionTable
+    primary_name: str
+    secondary: PartitionTable
+    secondary_name: str
+    mfg_nvs: tuple[str, ...]
+    features: Mapping[str, FeatureState]
+    submodules: tuple[Submodule, ...]
+    releases: tuple[Release, ...]
+    idf: IdfPin
+    layers: tuple[str, ...]
+    sources: Mapping[str, str]
+
+    @property
+    def full_name(self) -> str:
+        """``ESP32C3/MINI-1``."""
+        return f"{self.platform.removeprefix('PLATFORM_')}/{self.name}"
+
+    @property
+    def recommended_release(self) -> Release | None:
+        """The release that Espressif recommends, else None."""
+        return next((release for release in self.releases if release.recommended), None)
+
+    def sdkconfig_defaults(self) -> str:
+        """Return the options as the text of an ``sdkconfig.defaults``, grouped by where they come from."""
+        groups: dict[str, list[str]] = {}
+        for name, option in self.options.items():
+            source = f"{option.layer}: {option.feature}" if option.feature else option.layer
+            groups.setdefault(source, []).append(f"CONFIG_{name}={option.value}")
+        return "\n".join("\n".join((f"# {source}", *lines, "")) for source, lines in groups.items())
+
+
+def modules(*, silence: bool = False, folder: Path | None = None) -> tuple[Module, ...]:
+    """Return every module, in the order of the table, a folder's own ones last.
+
+    Args:
+        silence: the variants without log.
+        folder: a user's own folder of definitions, which adds to those that come with the program.
+
+    Raises:
+        InputError: a file of the folder cannot be read.
+        FormatError: a definition is wrong; the message names the file and the line.
+    """
+    names = tuple(row.full_name for row in _definitions(folder).rows.values())
+    return tuple(module(name, silence=silence, folder=folder) for name in names)
+
+
+def module(name: str, *, silence: bool = False, folder: Path | None = None) -> Module:
+    """Return one module.
+
+    Args:
+        name: ``ESP32C3/MINI-1`` or ``PLATFORM_ESP32C3/MINI-1``, in any case; the part behind the slash
+            alone where only one chip has a module of that name.
+        silence: the variant without log.
+        folder: as for :func:`modules`.
+
+    Raises:
+        InputError: there is no such module, or there are several; the hint names the nearest.
+        FormatError: a definition is wrong.
+    """
+    definitions = _definitions(folder)
+    key = _find(name, definitions)
+    if folder is None:
+        return _built_in(key, silence)
+    return _resolve(definitions, key, silence)
+
+
+def _definitions(folder: Path | None) -> Definitions:
+    """Return the definitions; only those that come with the program are kept, others may change."""
+    if folder is None:
+        return _built_in_definitions()
+    return _user_definitions(folder, _stamp(folder))
+
+
+def _stamp(folder: Path) -> tuple[tuple[str, int, int], ...]:
+    """Return what changes when a file of a folder does."""
+    found = sorted(path for path in folder.rglob("*") if path.suffix in (".yaml", ".csv"))
+    return tuple((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in found)
+
+
+@functools.lru_cache(maxsize=4)
+def _user_definitions(folder: Path, stamp: tuple[tuple[str, int, int], ...]) -> Definitions:
+    del stamp
+    return load_definitions((data_folder(), folder), raise_errors)
+
+
+@functools.lru_cache(maxsize=1)
+def _built_in_definitions() -> Definitions:
+    return load_definitions((data_folder(),), raise_errors)
+
+
+@functools.lru_cache(maxsize=256)
+def _built_in(key: str, silence: bool) -> Module:
+    return _resolve(_built_in_definitions(), key, silence)
+
+
+def _resolve(definitions: Definitions, key: str, silence: bool) -> Module:
+    from esp_at_tools.catalog.module_layers import resolve
+
+    return resolve(definitions, definitions.rows[key], silence=silence, report=raise_errors)
+
+
+def _find(name: str, definitions: Definitions) -> str:
+    rows = definitions.rows
+    wanted = name.strip()
+    platform, slash, rest = wanted.rpartition("/")
+    if slash:
+        chip = find_chip(platform)
+        key = f"{chip.platform.removeprefix('PLATFORM_')}/{rest}".casefold() if chip else ""
+        if key in rows:
+            return key
+    else:
+        keys = [key for key, row in rows.items() if row.module_name.casefold() == wanted.casefold()]
+        if len(keys) == 1:
+            return keys[0]
+        if keys:
+            several = " or ".join(rows[key].full_name for key in keys)
+            raise InputError(f"{wanted!r} is the name of several modules", f"say which: {several}")
+    names = [row.full_name for row in rows.values()]
+    bare = {row.module_name: row.full_name for row in rows.values()}
+    near = nearest(wanted.upper().removeprefix("PLATFORM_"), names) or bare.get(nearest(wanted, bare), "")
+    hint = f"did you mean {near}? " if near else ""
+    raise InputError(
+        f"{wanted[:60]!r} is not the name of a module", f"{hint}'esp-at-tool modules list' has all"
+    )

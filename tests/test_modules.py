@@ -1,0 +1,658 @@
+"""Module definitions: they come to what the official tree says, and what is wrong with a folder is told."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import SHARED
+
+from esp_at_tools.catalog.chips import chip
+from esp_at_tools.catalog.data import data_folder
+from esp_at_tools.catalog.factory_params import read_rows, read_types
+from esp_at_tools.catalog.module_checks import check_definitions
+from esp_at_tools.catalog.module_yaml import raise_errors, read_yaml
+from esp_at_tools.catalog.modules import KCONFIG, Module, module, modules
+from esp_at_tools.catalog.releases import read_releases, releases, releases_of
+from esp_at_tools.errors import FormatError, InputError
+from esp_at_tools.settings.names import SETTINGS
+
+TREE = SHARED / "esp-at" / "v5.0.1.0"
+PATHS = (
+    "PARTITION_TABLE_CUSTOM_FILENAME",
+    "PARTITION_TABLE_FILENAME",
+    "AT_CUSTOMIZED_PARTITION_TABLE_FILE",
+)
+NAMES = tuple(each.full_name for each in modules())
+every_module = pytest.mark.parametrize("name", NAMES)
+
+
+@pytest.fixture(scope="session")
+def official() -> dict[str, dict[str, str]]:
+    """What the official scripts resolve for each module of esp-at v5.0.1.0."""
+    index = TREE / "expected" / "index.json"
+    if not index.is_file():
+        pytest.skip(f"needs the official tree's data in {TREE}; set ESP_AT_TEST_DATA")
+    return json.loads(index.read_text("utf-8"))
+
+
+def read_defaults(path: Path) -> dict[str, str]:
+    """Return what an sdkconfig or its defaults say: the last line about an option counts."""
+    options = {}
+    for line in path.read_text("utf-8").splitlines():
+        if line.startswith("CONFIG_"):
+            name, _, value = line.partition("=")
+            options[name.removeprefix("CONFIG_")] = value
+        elif line.startswith("# CONFIG_") and line.endswith(" is not set"):
+            options[line.split()[1].removeprefix("CONFIG_")] = "n"
+    return options
+
+
+# --- against the official tree --------------------------------------------------------------------------
+
+
+def test_the_modules_are_the_official_ones(official) -> None:
+    assert [each.removeprefix("PLATFORM_") for each in official] == list(NAMES)
+    assert len(NAMES) == 23
+
+
+@every_module
+@pytest.mark.parametrize("silence", [False, True], ids=["normal", "silence"])
+def test_defaults_are_the_official_ones(official, tmp_path, name: str, silence: bool) -> None:
+    folder = TREE / official[f"PLATFORM_{name}"]["module_config"]
+    wanted = read_defaults(folder / ("sdkconfig_silence.defaults" if silence else "sdkconfig.defaults"))
+    rendered = tmp_path / "sdkconfig.defaults"
+    rendered.write_text(module(name, silence=silence).sdkconfig_defaults())
+    found = read_defaults(rendered)
+    assert rendered.read_text().count("\nCONFIG_") == len(found)  # no option stands there twice
+    own = f'"module_config/module_{name.partition("/")[2].lower()}/'
+    for path in PATHS:
+        assert Path(wanted.pop(path)).name == Path(found[path]).name
+        assert found.pop(path).startswith(own)
+    assert found == wanted
+
+
+@every_module
+def test_tables_are_the_official_ones(official, name: str) -> None:
+    del official
+    expected = TREE / "expected" / f"PLATFORM_{name}"
+    assert module(name).primary.to_bytes() == (expected / "partition-table.bin").read_bytes()
+    assert module(name).secondary.to_bytes() == (expected / "at_customize.bin").read_bytes()
+
+
+@every_module
+def test_flash_and_places_are_the_official_ones(official, name: str) -> None:
+    known, wanted = module(name), official[f"PLATFORM_{name}"]
+    flash = known.flash
+    assert (flash.mode, flash.freq, flash.size_name) == tuple(
+        wanted[key] for key in ("flash_mode", "flash_freq", "flash_size")
+    )
+    assert flash.size == int(wanted["flash_size"].removesuffix("MB")) << 20
+    assert hex(known.partition_table_offset) == wanted["partition_table_offset"]
+    assert known.options["AT_CUSTOMIZED_PARTITION_TABLE_OFFSET"].value == wanted["at_customize_offset"]
+    assert known.primary.md5 == wanted["md5"]
+    mfg_nvs = known.secondary.find("mfg_nvs")
+    assert mfg_nvs is not None
+    assert (hex(mfg_nvs.offset), f"{mfg_nvs.size >> 10}K") == (
+        wanted["mfg_nvs_offset"],
+        wanted["mfg_nvs_size"],
+    )
+
+
+def test_parameters_are_the_official_ones(official) -> None:
+    del official
+    raw = TREE / "components" / "customized_partitions" / "raw_data" / "factory_param"
+    with (raw / "factory_param_data.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    types = [
+        line.split(",")
+        for line in (raw / "factory_param_type.csv").read_text("utf-8").splitlines()
+        if line and not line.startswith("#")
+    ]
+    assert len(rows) == len(NAMES)
+    for row, known in zip(rows, modules(), strict=True):
+        assert known.description == row.pop("description")
+        assert known.platform == row.pop("platform")
+        assert [[name, "data", type_] for name, type_ in known.parameter_types.items()] == types
+        assert list(known.parameters) == [name for name, _, _ in types]
+        assert {name: str(value) for name, value in known.parameters.items()} == row
+
+
+def test_the_columns_of_our_table_are_the_official_ones(official) -> None:
+    del official
+    raw = TREE / "components" / "customized_partitions" / "raw_data" / "factory_param"
+    for name in ("factory_param_data.csv",):
+        first = (raw / name).read_text("utf-8").splitlines()[0]
+        assert (data_folder() / name).read_text("utf-8").splitlines()[0] == first
+
+
+@every_module
+def test_idf_pins_are_the_official_ones(official, name: str) -> None:
+    path = TREE / official[f"PLATFORM_{name}"]["module_config"] / "IDF_VERSION"
+    lines = dict(line.split(":", 1) for line in path.read_text("utf-8").splitlines() if line)
+    pin = module(name).idf
+    assert {"branch": pin.branch, "commit": pin.commit, "repository": pin.repository} == lines
+
+
+def test_submodules_are_the_official_ones(official) -> None:
+    for name in NAMES:
+        path = TREE / official[f"PLATFORM_{name}"]["module_config"] / "submodules"
+        pairs = []
+        if path.is_file():
+            pairs = [line.split("=", 1) for line in path.read_text("utf-8").splitlines() if "=" in line]
+        wanted = {key.strip(): value.strip() for key, value in pairs}
+        found = module(name).submodules
+        assert len(found) == bool(wanted)
+        for each in found:
+            assert (each.path, each.repository, each.branch, each.commit) == (
+                wanted["path"],
+                wanted["url"],
+                wanted["branch"],
+                wanted["commit"],
+            )
+
+
+@every_module
+def test_features_are_what_the_kconfig_resolves(official, name: str) -> None:
+    del official
+    resolved = read_defaults(TREE / "expected" / f"PLATFORM_{name}" / "sdkconfig")
+    features = {**module(name).features}
+    from esp_at_tools.catalog.modules import _definitions
+
+    # The option is one of a managed component, which the recorded Kconfig tree does not have.
+    features.pop("compressed_ota")
+    options = {each: _definitions(None).features[each].option for each in features}
+    found = {each: state.is_on for each, state in features.items() if options[each]}
+    assert found == {each: resolved.get(options[each], "n") == "y" for each in found}
+    assert len(found) > 15
+
+
+@every_module
+def test_namespaces_are_those_of_the_official_partition(official, name: str) -> None:
+    del official
+    path = TREE / "expected" / f"PLATFORM_{name}" / "mfg_nvs.csv"
+    wanted = [line.split(",")[0] for line in path.read_text("utf-8").splitlines() if ",namespace," in line]
+    assert list(module(name).mfg_nvs) == wanted
+
+
+def test_releases_are_the_official_ones(shared) -> None:
+    path = shared / "esp-at" / "releases.tsv"
+    with path.open(encoding="utf-8", newline="") as stream:
+        wanted = {
+            (f"PLATFORM_{row['chip'].upper()}", row["version"], row["url"], row["note"] == "recommended")
+            for row in csv.DictReader(stream, delimiter="\t")
+        }
+    assert {(each.platform, each.version, each.address, each.recommended) for each in releases()} == wanted
+    assert len(releases()) == len(wanted)
+    for each in releases():  # the address names the module too
+        plain = each.address.rpartition("/")[2].replace("-", "").replace("_", "").upper()
+        assert each.module_name.removesuffix("-1").replace("-", "") in plain
+        assert module(f"{each.platform}/{each.module_name}").name == each.module_name
+
+
+# --- the definitions themselves ---------------------------------------------------------------------
+
+
+def test_the_definitions_pass_their_check() -> None:
+    result = check_definitions()
+    assert result.problems == ()
+    assert [row.full_name for row in result.rows] == list(NAMES)
+
+
+def test_what_all_chips_say_stands_in_base() -> None:
+    folder = data_folder() / "modules"
+    chips = {each.chip.name for each in modules()}
+    said: dict[tuple[str, str], int] = {}
+    for path in folder.glob("*.yaml"):
+        if path.stem in chips:
+            for section in ("options", "features"):
+                table = read_yaml(path).entries.get(section)
+                for name, value in table.entries.items() if table else ():
+                    said[name, value.text] = said.get((name, value.text), 0) + 1
+    assert said
+    assert max(said.values()) < len(chips)
+
+
+def test_log_ports_agree_with_the_chip_facts() -> None:
+    for each in modules():
+        if "ESP_CONSOLE_UART_TX_GPIO" in each.options:
+            log = each.chip.log_port(each.name)
+            assert each.options["ESP_CONSOLE_UART_TX_GPIO"].value == str(log.tx)
+            assert each.options["ESP_CONSOLE_UART_RX_GPIO"].value == str(log.rx)
+
+
+def test_parameter_types_agree_with_the_settings() -> None:
+    types = module("ESP32C3/MINI-1").parameter_types
+    assert types == {name: setting.nvs_type for name, setting in SETTINGS.items() if setting.nvs_type}
+
+
+def test_every_official_pin_agrees_with_the_chip_facts() -> None:
+    for each in modules():
+        pins = each.chip.official_pins(each.name)
+        assert pins is not None
+        assert [
+            each.parameters[f"uart_{key}"] for key in ("port", "tx_pin", "rx_pin", "cts_pin", "rts_pin")
+        ] == [
+            pins.uart,
+            pins.tx,
+            pins.rx,
+            pins.cts,
+            pins.rts,
+        ]
+
+
+def test_the_layers_of_a_module() -> None:
+    spi = module("ESP32C5/ESP32C5-SPI", silence=True)
+    assert spi.layers == (
+        "base",
+        "idf-v5.5",
+        "esp32c5",
+        "ESP32C5/ESP32C5-SPI",
+        "silence",
+        "ESP32C5/ESP32C5-SPI silence",
+    )
+    sources = {
+        name: (spi.options[name].layer, spi.options[name].feature)
+        for name in (
+            "LWIP_IPV6",
+            "BT_NIMBLE_EXT_ADV",
+            "APP_PROJECT_VER",
+            "LOG_DEFAULT_LEVEL",
+            "AT_BASE_ON_SPI",
+        )
+    }
+    assert sources == {
+        "LWIP_IPV6": ("base", ""),
+        "BT_NIMBLE_EXT_ADV": ("idf-v5.5", "nimble_5_0"),
+        "APP_PROJECT_VER": ("esp32c5", ""),
+        "LOG_DEFAULT_LEVEL": ("silence", "silence"),
+        "AT_BASE_ON_SPI": ("ESP32C5/ESP32C5-SPI", "interface"),
+    }
+    assert "AT_BASE_ON_UART" not in spi.options
+    assert spi.features["signaling"].layer == "ESP32C5/ESP32C5-SPI silence"
+    assert module("ESP32C5/ESP32C5-SPI").features["signaling"].is_on
+    assert spi.sources["flash.freq"] == "esp32c5"
+    assert spi.features["mdns"].layer == KCONFIG
+    assert spi.features["silence"].is_on
+    like = module("ESP32C2/ESP32C2-2MB-G2")
+    assert like.layers == ("base", "esp32c2", "ESP32C2/ESP32C2-2MB", "ESP32C2/ESP32C2-2MB-G2")
+
+
+def test_a_feature_is_off_without_what_it_requires() -> None:
+    assert module("ESP32C2/ESP32C2-2MB").features["ble"].state == "off"
+    c6 = module("ESP32C6/ESP32C6-4MB").features["ble_hid"]
+    assert (c6.is_on, c6.missing) == (False, "bluetooth_host=bluedroid")
+    assert "ethernet" not in module("ESP32C6/ESP32C6-4MB").features
+
+
+def test_releases_of_a_module() -> None:
+    mini = module("ESP32C3/MINI-1")
+    assert [each.version for each in mini.releases][:2] == ["v4.1.1.0", "v4.1.0.0"]
+    assert mini.recommended_release == mini.releases[0]
+    assert module("ESP32C61/ESP32C61-4MB").recommended_release is None
+    assert releases_of("platform_esp32c3", "mini-1") == mini.releases
+
+
+# --- names -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ESP32C3/MINI-1",
+        "esp32c3/mini-1",
+        "PLATFORM_ESP32C3/MINI-1",
+        "platform_esp32c3/Mini-1",
+        "ESP32-C3/MINI-1",
+    ],
+)
+def test_a_name_is_read_as_people_write_it(name: str) -> None:
+    assert module(name) is module("ESP32C3/MINI-1")
+
+
+def test_a_bare_name_is_enough_where_it_is_the_only_one() -> None:
+    assert module("wrover-32").full_name == "ESP32/WROVER-32"
+    with pytest.raises(InputError, match="several modules") as caught:
+        module("mini-1")
+    assert "ESP32/MINI-1 or ESP32C3/MINI-1" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("ESP32C3/MINI-2", "ESP32C3/MINI-1"),
+        ("ESP32C3/MINI1", "ESP32C3/MINI-1"),
+        ("PLATFORM_ESP32C6/ESP32C6-4M", "ESP32C6/ESP32C6-4MB"),
+        ("WROM-32", "ESP32/WROOM-32"),
+        ("esp32c2-2mb-bl", "ESP32C2/ESP32C2-2MB-BLE"),
+    ],
+)
+def test_an_unknown_name_has_the_nearest(name: str, near: str) -> None:
+    with pytest.raises(InputError, match="not the name of a module") as caught:
+        module(name)
+    assert caught.value.hint.startswith(f"did you mean {near}?")
+
+
+@pytest.mark.parametrize("name", ["", "/", "ESP32C3/", "\0", "x" * 10000, "STM32/MINI-1"])
+def test_nonsense_is_no_module(name: str) -> None:
+    with pytest.raises(InputError):
+        module(name)
+
+
+# --- a folder of a user ------------------------------------------------------------------------------
+
+HEADER = (data_folder() / "factory_param_data.csv").read_text("utf-8").splitlines()[0]
+ROW = 'PLATFORM_ESP32C3,MY-BOARD,"mine",4,78,1,1,13,US,921600,3,10,-1,-1,1'
+
+
+def write(folder: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    """A folder with one new module, which is like an official one."""
+    return write(
+        tmp_path / "mine",
+        {
+            "factory_param_data.csv": f"{HEADER}\n{ROW}\n",
+            "modules/esp32c3/my-board.yaml": (
+                "like: ESP32C3-SPI\n"
+                "flash: {size: 8MB}\n"
+                "partitions: {primary: mine}\n"
+                "features: {interface: uart, fs: on, ota: on, mdns: off, mqtt: null}\n"
+                "options:\n  LWIP_MAX_SOCKETS: 20\n  AT_OTA_SERVER_PORT: 8080\n"
+                '  CONFIG_MY_TEXT: "8"\n  BT_ENABLED: n\n'
+            ),
+            "partitions/mine.csv": (
+                "otadata, data, ota, 0xd000, 8K\n"
+                "nvs, data, nvs, 0x10000, 56K\n"
+                "at_customize, 0x40, 0, 0x1e000, 264K\n"
+                "ota_0, app, ota_0, 0x60000, 3M\n"
+                "ota_1, app, ota_1, 0x360000, 3M\n"
+            ),
+        },
+    )
+
+
+def test_a_folder_adds_a_module(mine: Path) -> None:
+    board = module("esp32c3/my-board", folder=mine)
+    assert len(modules(folder=mine)) == 24
+    assert board.layers == ("base", "esp32c3", "ESP32C3/ESP32C3-SPI", "ESP32C3/MY-BOARD (mine)")
+    assert board.flash.size == 8 << 20
+    assert board.parameters["uart_baudrate"] == 921600
+    assert board.primary.find("ota_1") is not None
+    values = {name: option.value for name, option in board.options.items()}
+    assert values["LWIP_MAX_SOCKETS"] == "20"
+    assert values["AT_OTA_SERVER_PORT"] == "8080"  # its own options lie upon those of its features
+    assert values["MY_TEXT"] == '"8"'
+    assert "AT_OTA_SUPPORT" not in values  # what the module below said about OTA is taken back
+    assert "AT_BASE_ON_SPI" not in values
+    assert "AT_MQTT_COMMAND_SUPPORT" not in values
+    assert board.features["fs"].is_on
+    assert not board.features["mqtt"].is_on
+    assert (board.features["bluetooth"].state, board.features["bluetooth"].layer) == (
+        "off",
+        "ESP32C3/MY-BOARD (mine)",
+    )
+    assert "ble_data" not in board.mfg_nvs
+    assert check_definitions(mine).problems == ()
+    with pytest.raises(InputError):
+        module("ESP32C3/MY-BOARD")
+
+
+def test_a_folder_overrides_layers_and_rows(tmp_path: Path) -> None:
+    folder = write(
+        tmp_path / "all",
+        {
+            "modules/base.yaml": "options: {LWIP_MAX_SOCKETS: 10}\n",
+            "modules/esp32c3.yaml": "features: {ble: off}\n",
+            "factory_param_data.csv": f"{HEADER}\n{ROW.replace('MY-BOARD', 'MINI-1')}\n",
+        },
+    )
+    changed, usual = module("ESP32C3/MINI-1", folder=folder), module("ESP32C3/MINI-1")
+    assert changed.options["LWIP_MAX_SOCKETS"].layer == "base (all)"
+    assert changed.options["LWIP_MAX_SOCKETS"].value == "10"
+    assert changed.options["AT_BLE_COMMAND_SUPPORT"].value == "n"
+    assert changed.parameters["country_code"] == "US"
+    assert usual.parameters["country_code"] == "CN"
+    assert module("ESP32/MINI-1", folder=folder).options["LWIP_MAX_SOCKETS"].value == "10"
+    assert {**usual.features} != {**changed.features}
+
+
+def test_a_changed_folder_is_read_again(mine: Path) -> None:
+    assert module("my-board", folder=mine).flash.size == 8 << 20
+    path = mine / "modules" / "esp32c3" / "my-board.yaml"
+    path.write_text(path.read_text("utf-8").replace("8MB", "16MB"), encoding="utf-8")
+    assert module("my-board", folder=mine).flash.size == 16 << 20
+
+
+BASE = "modules/esp32c3/MY-BOARD.yaml"
+FEATURES = "features.yaml"
+WRONG: list[tuple[str, str, str, str]] = [
+    # file, text, message, hint
+    (BASE, "featurs: {}\n", "line 1: 'featurs' is unknown", "did you mean features?"),
+    (BASE, "flash:\n  sise: 4MB\n", "line 2: 'sise' is unknown", "did you mean size?"),
+    (BASE, "flash: 4MB\n", "flash: not a mapping", "indent"),
+    (BASE, "flash: {size: 3MB}\n", "flash: size: '3MB' is unknown", "did you mean"),
+    (BASE, "flash: {freq: 27m}\n", "flash: freq: '27m' is unknown", "did you mean"),
+    (BASE, "flash: {size: [4MB]}\n", "size: not a single value", "size: value"),
+    (BASE, "features: {mdn: off}\n", "line 1: 'mdn' is not a feature", "did you mean mdns?"),
+    (BASE, "features: {mdns: of}\n", "mdns: 'of' is not a state", "did you mean"),
+    (BASE, "features: {eco4: on}\n", "eco4: is not a feature of esp32c3", "esp32c2"),
+    (BASE, "features: {interface: usart}\n", "'usart' is not a state", "did you mean uart?"),
+    (BASE, "silence: {flash: 4MB}\n", "'flash' is unknown", "features, options"),
+    (BASE, "options: {A: yes}\n", "A: yes is not a value of an sdkconfig", "write y or n"),
+    (BASE, "options: {A B: y}\n", "'A B' is not the name of an option", "LWIP_IPV6: y"),
+    (BASE, "options: {A: y, CONFIG_A: y}\n", "A again, with and without CONFIG_", "once"),
+    (BASE, "options: {A: [y]}\n", "A: not a single value", "A: value"),
+    (BASE, "options:\n  A: y\n  A: n\n", "line 3: 'A' again, first in line 2", "once"),
+    (BASE, "options: {ESPTOOLPY_FLASHSIZE_8MB: y}\n", "is not set as an option", "flash: size"),
+    (BASE, "options: {IDF_TARGET_ESP32C3: y}\n", "is not set as an option", "follows from the chip"),
+    (BASE, "like: ESP32C3-SPY\n", "like: 'ESP32C3-SPY' is unknown", "did you mean esp32c3/esp32c3-spi?"),
+    (BASE, "like: MY-BOARD\n", "like: 'MY-BOARD' leads back here", "leave it out"),
+    (BASE, "idf: v9.9\n", "idf: 'v9.9' is unknown", "v5.4, v5.5"),
+    (BASE, "partitions: {primary: nothing}\n", "partitions: primary: 'nothing' is unknown", ""),
+    (BASE, "partitions: {offset: here}\n", "partitions: offset: 'here' is not a number", "0x1000"),
+    (BASE, "a: &x {}\nb: *x\n", "line 1: an anchor or alias", "write the value itself"),
+    (BASE, "a: !!str b\n", "line 1: a tag", "without it"),
+    (BASE, "{}\n---\n{}\n", "line 2: a second document", "leave out"),
+    (BASE, "a: {b\n", "not YAML", "name: value"),
+    (BASE, "- a\n", "not a mapping", "name: value"),
+    (BASE, "[a]: b\n", "a list or mapping as a name", "name: value"),
+    (BASE, "a: [[[[[[[[1]]]]]]]]\n", "nested too deep", "README"),
+    (BASE, '"\\UFFFFFFFF": 1\n', "not YAML", "name: value"),
+    ("partitions/mfg.csv", "", "the partition table holds no partition", ""),
+    ("modules/esp32c33/x.yaml", "", "is not the folder of a chip", "did you mean esp32c3?"),
+    (FEATURES, "mine: {state: {}}\n", "'state' is unknown", "did you mean states?"),
+    (FEATURES, "mine: {}\n", "feature mine has no states", "states:"),
+    (FEATURES, "mine: {states: {on: {}}, chips: [esp31]}\n", "'esp31' is not a chip", "did you mean esp32"),
+    (FEATURES, "mine: {states: {on: {}}, chips: esp32}\n", "chips: not a list", "[one, another]"),
+    (FEATURES, "mine: {states: {on: {}}, states_of: {esp32: {of: {}}}}\n", "'of' is not a state", "the states are on"),
+    (FEATURES, "mine: {states: {on: {}}, submodule: {name: a}}\n", "submodule lacks path", "give each"),
+    ("idf.yaml", "v6: {branch: a, tag: b, commit: c, repository: d}\n", "v6: not a version", "branch or tag"),
+    ("idf.yaml", "v6: [", "not YAML", "name: value"),
+    ("factory_param_type.csv", "a,data,u7\n", "'a,data,u7' is not the type", "u8"),
+    ("factory_param_type.csv", "a,datum,u8\n", "is not the type of a parameter", "name,data,type"),
+    ("factory_param_data.csv", "a;b\n", "lacks the column platform", "by commas"),
+    ("factory_param_data.csv", f"{HEADER},uart_pin\n", "has the column 'uart_pin'", "did you mean uart_"),
+    ("factory_param_data.csv", f"{HEADER}\n{ROW},1\n", "line 2: another number of columns", "as many"),
+    ("factory_param_data.csv", f"{HEADER}\n{ROW}\n{ROW}\n", "line 3: ESP32C3/MY-BOARD again", "one row"),
+    (
+        "factory_param_data.csv",
+        f"{HEADER}\n{ROW.replace('921600', 'fast')}\n",
+        "'fast' is not a value of",
+        "i32",
+    ),
+    (
+        "factory_param_data.csv",
+        f"{HEADER}\n{ROW.replace(',78,', ',200,')}\n",
+        "max_tx_power: '200'",
+        "-128 to",
+    ),
+    (
+        "factory_param_data.csv",
+        f"{HEADER}\n{ROW.replace('PLATFORM_', '')}\n",
+        "not a platform",
+        "PLATFORM_ESP32C3",
+    ),
+    (
+        "factory_param_data.csv",
+        f"{HEADER}\n{ROW.replace('_ESP32C3', '_X')}\n",
+        "not a platform",
+        "for instance",
+    ),
+    (
+        "factory_param_data.csv",
+        f"{HEADER}\n{ROW.replace('MY-BOARD', 'a/b')}\n",
+        "cannot be the name",
+        "letters",
+    ),
+]
+
+
+@pytest.mark.parametrize(("file", "text", "message", "hint"), WRONG)
+def test_what_is_wrong_in_a_folder_is_told(mine: Path, file: str, text: str, message: str, hint: str) -> None:
+    if file == BASE:
+        (mine / "modules" / "esp32c3" / "my-board.yaml").unlink()
+    if file == "partitions/mfg.csv":
+        write(mine, {"modules/esp32c3/my-board.yaml": "partitions: {secondary: mfg}\n"})
+    write(mine, {file: text})
+    errors = [problem for problem in check_definitions(mine).problems if problem.level == "error"]
+    found = [each for each in errors if message in f"{each.place}: {each.message}"]
+    assert found, errors
+    assert hint in found[0].hint or hint in found[0].message
+    with pytest.raises(FormatError):
+        list_all(mine)
+
+
+def list_all(folder: Path) -> list[Module]:
+    return [*modules(folder=folder), *modules(folder=folder, silence=True)]
+
+
+WARNED: list[tuple[str, str, str]] = [
+    (BASE, "options: {LWIP_MAX_SOCKETS: 16}\n", "LWIP_MAX_SOCKETS is repeated: base says the same already"),
+    (BASE, "options: {BT_ENABLED: y}\n", "BT_ENABLED is repeated: base: bluetooth says the same already"),
+    (BASE, "options: {NO_SUCH: null}\n", "NO_SUCH is repeated: Kconfig says the same already"),
+    (BASE, "features: {mqtt: on}\n", "mqtt is repeated: base says the same already"),
+    (BASE, "flash: {size: 4MB}\n", "flash.size is repeated: base says the same already"),
+    (BASE, "silence: {features: {silence: on}}\n", "silence is repeated: silence says the same already"),
+    (BASE, "options: {LWIP_MAX_SOCKET: 20}\n", "LWIP_MAX_SOCKET is not known here"),
+    (BASE, "features: {bluetooth: off, ble: on}\n", "feature ble is asked for by ESP32C3/MY-BOARD (mine)"),
+    ("modules/esp32c3/MY-BORD.yaml", "", "no module uses this file"),
+]
+
+
+@pytest.mark.parametrize(("file", "text", "message"), WARNED)
+def test_what_is_odd_in_a_folder_is_told(mine: Path, file: str, text: str, message: str) -> None:
+    (mine / "modules" / "esp32c3" / "my-board.yaml").unlink()
+    write(mine, {file: text})
+    problems = check_definitions(mine).problems
+    assert [problem.level for problem in problems] == ["warning"]
+    assert message in problems[0].message
+    assert str(mine) in problems[0].place or "MY-BOARD" in problems[0].place
+    assert isinstance(module("my-board", folder=mine), Module)
+
+
+TABLE = "otadata,data,ota,0xd000,8K\nat_customize,0x40,0,0x1e000,264K\nota_0,app,ota_0,{offset},{size}\n"
+
+
+@pytest.mark.parametrize(
+    ("primary", "secondary", "flash", "message"),
+    [
+        (TABLE.format(offset="0x60000", size="4M"), "", "4MB", "past the flash"),
+        (TABLE.format(offset="0x50000", size="1M"), "", "4MB", "re it ends at 0x5ffff"),
+        (
+            TABLE.format(offset="0x60000", size="1M"),
+            "",
+            "4MB",
+            "feature ota needs a partition ota_1 or storage",
+        ),
+        ("", "mfg_nvs,data,nvs,0x20000,300K\n", "4MB", "mfg_nvs at 0x20000: overlaps ota_0"),
+        ("", "fatfs,data,fat,0x20000,100K\n", "4MB", "feature parameters needs a partition mfg_nvs"),
+        ("", "mfg_nvs,data,nvs,0x20000,100K\n", "2MB", "past the flash of 0x200000"),
+        ("ota_0,app,ota_0,0x60000,1M\n", "", "4MB", "mine has no partition at_customize"),
+    ],
+)
+def test_what_is_wrong_in_tables_is_told(
+    mine: Path, primary: str, secondary: str, flash: str, message: str
+) -> None:
+    definition = f"flash: {{size: {flash}}}\nfeatures: {{fs: off}}\npartitions:\n  offset: 0x8000\n"
+    definition += "  primary: mine\n" if primary else ""
+    definition += "  secondary: own\n" if secondary else ""
+    write(
+        mine,
+        {
+            "modules/esp32c3/my-board.yaml": definition,
+            "partitions/mine.csv": primary or "nvs,data,nvs,,4K\n",
+            "partitions/own.csv": secondary or "nvs,data,nvs,,4K\n",
+        },
+    )
+    errors = [problem for problem in check_definitions(mine).problems if problem.level == "error"]
+    assert any(message in problem.message for problem in errors), errors
+    assert all("ESP32C3/MY-BOARD" in problem.place for problem in errors)
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe", b"\0", b"{" * 5000, b"a: b: c", b"[" * 100000, b"- " * 100000]
+)
+def test_bytes_that_are_no_definitions(mine: Path, content: bytes) -> None:
+    (mine / "modules" / "esp32c3" / "my-board.yaml").write_bytes(content)
+    (mine / "features.yaml").write_bytes(content)
+    places = {problem.place for problem in check_definitions(mine).problems if problem.level == "error"}
+    assert len(places) == 2
+    with pytest.raises(FormatError, match=r"features\.yaml: "):
+        module("my-board", folder=mine)
+
+
+@pytest.mark.parametrize("names", [(), ("nothing.txt",)])
+def test_a_folder_without_definitions_is_refused(tmp_path: Path, names: tuple[str, ...]) -> None:
+    write(tmp_path, dict.fromkeys(names, ""))
+    with pytest.raises(InputError, match="holds no module definitions"):
+        modules(folder=tmp_path)
+    with pytest.raises(InputError, match="no such folder"):
+        check_definitions(tmp_path / "none")
+
+
+def test_a_spreadsheet_s_file_is_read(tmp_path: Path) -> None:
+    types = read_types(data_folder() / "factory_param_type.csv")
+    path = tmp_path / "data.csv"
+    path.write_bytes(f"\ufeff{HEADER}\r\n{ROW}\r\n,,,,,,,,,,,,,,\r\n\r\n".encode())
+    rows = read_rows(path, types, raise_errors)
+    assert [row.full_name for row in rows.values()] == ["ESP32C3/MY-BOARD"]
+    assert rows["esp32c3/my-board"].chip is chip("esp32c3")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "PLATFORM_ESP32,A,v1.2,https://x/a.zip,",
+        "PLATFORM_ESP32,A,vx.2.3.4,https://x/a.zip,",
+        "PLATFORM_ESP32,A,v1.2.3.4,http://x/a.zip,",
+        "PLATFORM_ESP32,A,v1.2.3.4,https://x/a.zip,perhaps",
+        "PLATFORM_ESP32,A,v1.2.3.4,https://x/a.zip,\nPLATFORM_ESP32,A,v1.2.3.4,https://x/a.zip,",
+    ],
+)
+def test_a_wrong_release_is_refused(tmp_path: Path, row: str) -> None:
+    path = tmp_path / "releases.csv"
+    path.write_text(f"platform,module_name,version,address,recommended\n{row}\n")
+    with pytest.raises(FormatError, match="is not a release"):
+        read_releases(path)
+
+
+def test_nothing_heavy_is_loaded_before_it_is_needed() -> None:
+    code = """
+import sys
+import esp_at_tools.catalog.modules, esp_at_tools.catalog.module_checks
+print(sorted({"yaml", "rich", "click", "esptool", "cryptography", "jinja2", "difflib"} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -26,15 +26,15 @@ def flash_lines(
     """
     if firmware.map is None:
         return _partition_alone(firmware, target)
-    lines = []
+    lines = [
+        "Flash it whole (the module keeps what it has stored, such as its Wi-Fi network):",
+        f"  {_join('esp-at-tool', 'flash', target, '-p', PORT)}",
+    ]
     if firmware.kind == "image":
         lines += [
-            "Flash it whole, at 0x0 (what the module has stored, such as its Wi-Fi network, is lost):",
-            f"  {_join('esp-at-tool', 'flash', target, '-p', PORT)}",
+            "with esptool, at 0x0 (what the module has stored is lost):",
             f"  {_esptool(firmware, '0x0', target)}",
         ]
-    else:
-        lines += ["Flash the whole release:", f"  {_join('esp-at-tool', 'flash', target, '-p', PORT)}"]
     return lines + _changed_parts(firmware, target, patches, parts or {})
 
 
@@ -68,6 +68,8 @@ def _partition_alone(firmware: Firmware, target: Path) -> list[str]:
     return [
         f"Flash it at the address of {name} in your firmware's tables ('esp-at-tool inspect' shows it):",
         f"  {_esptool(firmware, 'ADDRESS', target)}",
+        "or let the module's own tables tell the address:",
+        f"  {_join('esp-at-tool', 'flash', target, '-p', PORT)}",
     ]
 
 

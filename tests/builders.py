@@ -194,6 +194,7 @@ def key_pem(number: int = 0) -> bytes:
     )
 
 
+@functools.cache
 def certificate(
     number: int = 0,
     *,
@@ -222,3 +223,83 @@ def certificate(
     )
     encoding = serialization.Encoding.DER if der else serialization.Encoding.PEM
     return built.public_bytes(encoding)
+
+
+# --- the legacy layout ---------------------------------------------------------------------------
+
+
+LEGACY_PKI = ("server_cert", "server_key", "server_ca", "client_cert", "client_key", "client_ca",
+              "wpa2_cert", "wpa2_key", "wpa2_ca", "mqtt_cert", "mqtt_key", "mqtt_ca")  # fmt: skip
+LEGACY_SECONDARY = PartitionTable(
+    (
+        Partition("ble_data", 0x40, 1, 0x1F000, 0x6000),
+        Partition("factory_param", 0x40, 2, 0x25000, 0x1000),
+        *(Partition(name, 0x40, 3 + n, 0x26000 + 0x2000 * n, 0x2000) for n, name in enumerate(LEGACY_PKI)),
+        Partition("fatfs", 1, 0x81, 0x47000, 0x19000),
+    )
+)
+GATT_ROWS = (
+    {"index": 0, "uuid_len": 16, "uuid": "2800", "perm": 1, "val_max_len": 2, "val_cur_len": 2, "value": "A002"},
+    {"index": 1, "uuid_len": 16, "uuid": "2803", "perm": 1, "val_max_len": 1, "val_cur_len": 1, "value": "02"},
+    {"index": 2, "uuid_len": 16, "uuid": "C300", "perm": 1, "val_max_len": 1, "val_cur_len": 1, "value": "30"},
+)
+
+
+def factory_param(*, version: int = 3, platform: str = "PLATFORM_ESP32C3", module: str = "MINI-1") -> bytes:
+    """A record of the settings in :data:`SETTINGS`."""
+    record = struct.pack(
+        "<HBBbbBB4sibbbbbb2x32s32s",
+        0xFCFC, version, 0xFF, 78, 1, 1, 13, b"CN", 115200, 7, 6, 5, 4, -1, -1, platform.encode(), module.encode(),
+    )  # fmt: skip
+    return record.ljust(4096, b"\xff")
+
+
+def pki_list(*items: bytes) -> bytes:
+    """The items of one legacy partition."""
+    body = b"".join(
+        struct.pack("<BBH", 2, number, len(item)) + item + b"\xff" * (-len(item) % 4)
+        for number, item in enumerate(items)
+    )
+    return struct.pack("<HHI", 0xF1F1, len(items), len(body)) + body
+
+
+def ble_data(rows: tuple[dict[str, object], ...] = GATT_ROWS) -> bytes:
+    """The GATT table of the legacy layout."""
+    text = json.dumps({"Service": rows}).encode()
+    return struct.pack("<HBB", len(text), 0x27, 0x95) + text
+
+
+def legacy_parts() -> dict[int, tuple[str, bytes]]:
+    """Address → name and contents of every file of a legacy release; its wpa2 partitions have none."""
+    place = {partition.name: partition.offset for partition in LEGACY_SECONDARY}
+    files = {"ble_data": ble_data(), "factory_param": factory_param()}
+    for name in ("server", "client", "mqtt"):
+        pair = 2 if name == "client" else 1
+        files[f"{name}_ca"] = pki_list(*[certificate(1, ca=True)] * pair)
+        files[f"{name}_cert"] = pki_list(*[certificate(0)] * pair)
+        files[f"{name}_key"] = pki_list(*[key_pem(0)] * pair)
+    return {
+        **{at: part for at, part in parts(b"").items() if at not in (0x1E000, MFG_OFFSET)},
+        0x1E000: ("at_customize.bin", LEGACY_SECONDARY.to_bytes()),
+        **{place[name]: (f"customized_partitions/{name}.bin", data) for name, data in files.items()},
+    }
+
+
+def legacy_image() -> bytes:
+    """A full flash image of the legacy layout."""
+    flash = bytearray(b"\xff" * FLASH_SIZE)
+    for at, (_, data) in legacy_parts().items():
+        flash[at : at + len(data)] = data
+    return bytes(flash)
+
+
+def legacy_release(folder: Path) -> Path:
+    """A release folder of the legacy layout."""
+    placed = legacy_parts()
+    words = ["--flash_mode dio --flash_freq 40m --flash_size 4MB"]
+    words += [f"{at:#x} {name}" for at, (name, _) in placed.items()]
+    files = {**dict(placed.values()), "download.config": " ".join(words).encode()}
+    for name, data in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    return folder

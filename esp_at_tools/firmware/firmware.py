@@ -22,7 +22,7 @@ from esp_at_tools.firmware.opening import (
     open_source,
     with_parameters_at,
 )
-from esp_at_tools.firmware.source import Kind, Patch, PendingOutput, Source
+from esp_at_tools.firmware.source import Flash, Kind, Patch, PendingOutput, Source
 from esp_at_tools.formats.nvs import NvsPartition
 from esp_at_tools.formats.partition_table import Partition
 from esp_at_tools.settings.layout import Layout, Value
@@ -359,26 +359,25 @@ class Firmware:
         self.write(self.source.path)
 
     def _read_back(self, pending: PendingOutput) -> None:
-        source = open_source(pending.staged, pending.overrides)
         wanted = Contents.of(self.layout)
-        layout = self._layout_of(source)
+        layout = self._layout_of(self.source.reread(pending))
         if Contents.of(layout) != wanted:
             raise EspAtError(
                 f"{self.source.path}: the changed firmware does not read back as asked",
                 "nothing was written; this is a bug, please report it",
             )
 
-    def _layout_of(self, source: Source) -> Layout:
-        """Return the layout in a written source, its partitions taken from where they were before."""
+    def _layout_of(self, flash: Flash) -> Layout:
+        """Return the layout in what was written, its partitions taken from where they were before."""
         if self.layout.name == "legacy":
-            return _legacy_layout(self.places, source)
+            return _legacy_layout(self.places, flash)
         place = self.places[MFG_NVS]
-        return ModernLayout(NvsPartition.from_bytes(source.read(place.offset, place.size)))
+        return ModernLayout(NvsPartition.from_bytes(flash.read(place.offset, place.size)))
 
 
-def _legacy_layout(places: Mapping[str, Partition], source: Source) -> LegacyLayout:
+def _legacy_layout(places: Mapping[str, Partition], flash: Flash) -> LegacyLayout:
     """Return the legacy layout of these partitions; its formats load here, for few firmwares have them."""
     from esp_at_tools.settings.legacy import LegacyLayout
 
-    contents = {name: source.read(place.offset, place.size) for name, place in places.items()}
+    contents = {name: flash.read(place.offset, place.size) for name, place in places.items()}
     return LegacyLayout(contents, {name: place.size for name, place in places.items()})

@@ -32,12 +32,11 @@ MAX_LONE_NVS = 1 << 20
 """No AT firmware has a larger ``mfg_nvs``; a larger file is a flash image."""
 
 
-def open_source(path: Path, overrides: Mapping[str, Path] | None = None) -> Source:
+def open_source(path: Path) -> Source:
     """Return an input as flash, whatever its form.
 
     Args:
         path: the file or folder.
-        overrides: files of a release folder that are read from elsewhere, by name.
 
     Raises:
         InputError: it cannot be read, or is no firmware.
@@ -45,7 +44,7 @@ def open_source(path: Path, overrides: Mapping[str, Path] | None = None) -> Sour
     if path.is_dir():
         from esp_at_tools.firmware.release import open_folder
 
-        return open_folder(path, overrides)
+        return open_folder(path)
     if path.exists() and not path.is_file():
         raise InputError(f"{path}: is a pipe, socket or device", "give a file or a folder")
     if files.read_head(path, len(ZIP_MAGICS[0]), "firmware") in ZIP_MAGICS:

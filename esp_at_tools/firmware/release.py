@@ -171,6 +171,12 @@ class Release:
             secret={self.prefix + name for name in self._secret_files(secret, patches)},
         )
 
+    def reread(self, pending: PendingOutput) -> Release:
+        """Return the release that was written."""
+        if pending.staged.is_dir():
+            return open_folder(pending.staged, pending.overrides)
+        return open_archive(pending.staged)
+
     def _secret_files(self, secret: Collection[int], patches: list[Patch]) -> set[str]:
         """Return the files that hold private keys: those at these addresses, and what repeats them."""
         if not secret:

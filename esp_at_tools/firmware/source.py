@@ -38,7 +38,14 @@ class Patch:
         return self.data.ljust(self.size, b"\xff")
 
 
-class Source(Protocol):
+class Flash(Protocol):
+    """Bytes of flash by their address."""
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return ``size`` bytes of flash from ``offset``; 0xFF where nothing is held."""
+
+
+class Source(Flash, Protocol):
     """An input, seen as flash."""
 
     kind: Kind
@@ -51,9 +58,6 @@ class Source(Protocol):
     @property
     def end(self) -> int:
         """First address after everything that the input holds."""
-
-    def read(self, offset: int, size: int) -> bytes:
-        """Return ``size`` bytes of flash from ``offset``; 0xFF where the input holds nothing."""
 
     def sha256(self) -> str:
         """Return the SHA-256 of the input, lower-case hex."""
@@ -73,6 +77,9 @@ class Source(Protocol):
             secret: addresses of the partitions that hold private keys: new files with them are for
                 their owner only.
         """
+
+    def reread(self, pending: PendingOutput) -> Flash:
+        """Return what an output of this source holds on disk."""
 
 
 class PendingOutput(Protocol):
@@ -161,6 +168,22 @@ class FileSource:
         return StagedFile(
             target, files.stage_file(target, patched_chunks(self.data, patches), private=bool(secret))
         )
+
+    def reread(self, pending: PendingOutput) -> Flash:
+        """Return the file that was written."""
+        return _StoredFile(pending.staged)
+
+
+class _StoredFile:
+    """A flash image that is read piece by piece."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read(self, offset: int, size: int) -> bytes:
+        with self._path.open("rb") as stream:
+            stream.seek(offset)
+            return stream.read(size).ljust(size, b"\xff")
 
 
 def patched_chunks(data: bytes, patches: Iterable[Patch]) -> list[bytes | memoryview]:

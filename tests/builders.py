@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import functools
 import io
 import json
@@ -209,15 +209,15 @@ def certificate(
     from cryptography.x509.oid import NameOID
 
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name or f"device {number}")])
-    now = datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
+    now = dt.datetime.now(dt.timezone.utc).replace(microsecond=0)
     built = (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(subject)
         .public_key(key_pair(number).public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now + datetime.timedelta(days=days[0]))
-        .not_valid_after(now + datetime.timedelta(days=days[1]))
+        .not_valid_before(now + dt.timedelta(days=days[0]))
+        .not_valid_after(now + dt.timedelta(days=days[1]))
         .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
         .sign(key_pair(number), hashes.SHA256())
     )
@@ -239,9 +239,33 @@ LEGACY_SECONDARY = PartitionTable(
     )
 )
 GATT_ROWS = (
-    {"index": 0, "uuid_len": 16, "uuid": "2800", "perm": 1, "val_max_len": 2, "val_cur_len": 2, "value": "A002"},
-    {"index": 1, "uuid_len": 16, "uuid": "2803", "perm": 1, "val_max_len": 1, "val_cur_len": 1, "value": "02"},
-    {"index": 2, "uuid_len": 16, "uuid": "C300", "perm": 1, "val_max_len": 1, "val_cur_len": 1, "value": "30"},
+    {
+        "index": 0,
+        "uuid_len": 16,
+        "uuid": "2800",
+        "perm": 1,
+        "val_max_len": 2,
+        "val_cur_len": 2,
+        "value": "A002",
+    },
+    {
+        "index": 1,
+        "uuid_len": 16,
+        "uuid": "2803",
+        "perm": 1,
+        "val_max_len": 1,
+        "val_cur_len": 1,
+        "value": "02",
+    },
+    {
+        "index": 2,
+        "uuid_len": 16,
+        "uuid": "C300",
+        "perm": 1,
+        "val_max_len": 1,
+        "val_cur_len": 1,
+        "value": "30",
+    },
 )
 
 
@@ -249,7 +273,8 @@ def factory_param(*, version: int = 3, platform: str = "PLATFORM_ESP32C3", modul
     """A record of the settings in :data:`SETTINGS`."""
     record = struct.pack(
         "<HBBbbBB4sibbbbbb2x32s32s",
-        0xFCFC, version, 0xFF, 78, 1, 1, 13, b"CN", 115200, 7, 6, 5, 4, -1, -1, platform.encode(), module.encode(),
+        0xFCFC, version, 0xFF, 78, 1, 1, 13, b"CN", 115200, 7, 6, 5, 4, -1, -1,
+        platform.encode(), module.encode(),
     )  # fmt: skip
     return record.ljust(4096, b"\xff")
 

@@ -57,7 +57,28 @@ def _parameter(name: str) -> str:
     return name.replace(".", "__")
 
 
-@click.command("modify-bin", short_help="Change settings, certificates, keys and GATT rows.")
+class _AtPyCommand(click.Command):
+    """Takes options as at.py's parser does, and refuses what click would silently misread."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read ``-o=FILE`` as ``-o FILE``; ``-output FILE`` is not ``-o utput``."""
+        options = {name for param in self.params for name in param.opts}
+        separated: list[str] = []
+        for arg in args:
+            name, equals, value = arg.partition("=")
+            if len(name) == 2 and equals and name in options:
+                separated += [name, value]
+                continue
+            long_name = f"-{name}".replace("_", "-")
+            if name[:1] == "-" and name not in options and long_name in options:
+                raise click.UsageError(f"there is no option {name}; did you mean -{name}?", ctx)
+            separated.append(arg)
+        return super().parse_args(ctx, separated)
+
+
+@click.command(
+    "modify-bin", cls=_AtPyCommand, short_help="Change settings, certificates, keys and GATT rows."
+)
 @click.option(
     "--input",
     "-in",
@@ -163,17 +184,23 @@ def command(
 
 def chip_name(chip: str, module: str) -> str:
     """Return the official name of the chip that ``--chip`` or ``--module`` names, ``""`` for neither."""
-    from esp_at_tools.catalog.chips import chip as chip_called
-    from esp_at_tools.catalog.chips import chip_of_platform
-
-    by_chip = chip_called(chip).name if chip else ""
+    by_chip = _named_chip("--chip", chip) if chip else ""
     platform, slash, name = module.partition("/")
     if module and not (slash and platform and name):
         raise InputError(f"--module {module}: is not PLATFORM/MODULE", "write it as ESP32C3/MINI-1")
-    by_module = chip_of_platform(platform).name if module else ""
+    by_module = _named_chip("--module", platform) if module else ""
     if by_chip and by_module and by_chip != by_module:
         raise InputError(f"--chip {chip} and --module {module} name different chips", "give one of them")
     return by_chip or by_module
+
+
+def _named_chip(option: str, name: str) -> str:
+    from esp_at_tools.catalog.chips import chip
+
+    try:
+        return chip(name).name
+    except InputError as error:
+        raise InputError(f"{option}: {error.message}", error.hint) from error
 
 
 def _target(input_path: Path, output: Path | None, *, in_place: bool) -> Path:

@@ -157,8 +157,8 @@ class _Findings:
             raise InputError(*_joined(self.impossible))
         if self.risky and not force:
             message, hint = _joined(self.risky)
-            advice = "--force allows it all the same"
-            raise RiskyValueError(message, f"{hint}; {advice}" if hint else advice)
+            advice = "" if "--force" in hint else "--force allows it all the same"
+            raise RiskyValueError(message, "; ".join(filter(None, (hint, advice))))
         return self.warnings + [f"{message} (allowed by --force)" for message, _ in self.risky]
 
 

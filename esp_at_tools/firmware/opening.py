@@ -12,7 +12,15 @@ from esp_at_tools.firmware.flash_map import FlashMap
 from esp_at_tools.firmware.source import FileSource, Kind, Source
 from esp_at_tools.formats.app_image import AppImage
 from esp_at_tools.formats.nvs.model import PAGE_HEADER, PAGE_SIZE, crc32
-from esp_at_tools.formats.partition_table import END_ROW, ROW_SIZE, Partition, PartitionTable
+from esp_at_tools.formats.partition_table import (
+    DEFAULT_OFFSET,
+    END_ROW,
+    ROW_SIZE,
+    TABLE_SIZE,
+    Partition,
+    PartitionTable,
+    has_table_rows,
+)
 from esp_at_tools.settings.modern import PARTITION as MFG_NVS
 from esp_at_tools.settings.names import FACTORY_PARAM
 
@@ -65,6 +73,8 @@ def _is_nvs(data: bytes) -> bool:
     """Tell whether a file is an NVS partition: pages with a sound header, and mostly such or blank ones."""
     if not PAGE_SIZE <= len(data) <= MAX_LONE_NVS:
         return False
+    if has_table_rows(data[DEFAULT_OFFSET : DEFAULT_OFFSET + TABLE_SIZE]):
+        return False  # a small image, which is mostly blank and has NVS in it
     pages = [data[at : at + PAGE_HEADER.size] for at in range(0, len(data) - PAGE_SIZE + 1, PAGE_SIZE)]
     sound = sum(has_nvs_header(page) for page in pages)
     blank = sum(page.count(0xFF) == len(page) for page in pages)

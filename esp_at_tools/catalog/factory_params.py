@@ -125,6 +125,8 @@ def _row(place: str, cells: Mapping[str, str], types: Mapping[str, str], *, comp
     name = cells["module_name"]
     if not name or not name.isascii() or not name.isprintable() or set(name) & set('/\\" '):
         raise InputError(f"{name[:60]!r} cannot be the name of a module", "use letters, digits, - and _")
+    if not all(cell.isprintable() for cell in cells.values()):
+        raise InputError("a cell with a line break or control characters", "write plain text")
     parameters = {
         key: _value(key, type_, cells) for key, type_ in types.items() if key in cells or key == "module_name"
     }

@@ -291,6 +291,8 @@ def read_options(reader: Reader, table: Table) -> dict[str, str | None]:
             reader.problem(value.line, f"{name} is not set as an option", _DERIVED[derived[1]])
         elif name in options:
             reader.problem(value.line, f"{name} again, with and without CONFIG_", "give it once")
+        elif not value.text.isprintable():
+            reader.problem(value.line, f"{name}: a value with control characters", "write plain text")
         elif not value.quoted and value.text.lower() in _WORDS:
             hint = "write y or n; in quotes, if it is text"
             reader.problem(value.line, f"{name}: {value.text} is not a value of an sdkconfig", hint)

@@ -145,12 +145,15 @@ class Module:
         return next((release for release in self.releases if release.recommended), None)
 
     def sdkconfig_defaults(self) -> str:
-        """Return the options as the text of an ``sdkconfig.defaults``, grouped by where they come from."""
-        groups: dict[str, list[str]] = {}
+        """Return the options as the text of an ``sdkconfig.defaults``, layer by layer, feature by feature."""
+        places = {layer: number for number, layer in enumerate(self.layers)}
+        groups: dict[tuple[int, str], list[str]] = {}
         for name, option in self.options.items():
             source = f"{option.layer}: {option.feature}" if option.feature else option.layer
-            groups.setdefault(source, []).append(f"CONFIG_{name}={option.value}")
-        return "\n".join("\n".join((f"# {source}", *lines, "")) for source, lines in groups.items())
+            group = groups.setdefault((places.get(option.layer, -1), source), [f"# {source}"])
+            group.append(f"CONFIG_{name}={option.value}")
+        ordered = sorted(groups, key=lambda key: key[0])  # stable: within a layer as they were said
+        return "\n".join("\n".join((*groups[key], "")) for key in ordered)
 
 
 def modules(*, silence: bool = False, folder: Path | None = None) -> tuple[Module, ...]:

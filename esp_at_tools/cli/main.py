@@ -22,6 +22,7 @@ COMMANDS = {
     "flash": "Write a firmware, or some of its partitions, to modules.",
     "nvs": "Generate, dump and check NVS partitions.",
     "partition": "Convert and check partition tables.",
+    "modules": "List, show and check the modules that a firmware can be built for.",
 }
 """Command → its line in ``--help``; the module ``cli/<command>.py`` is loaded when it is called."""
 

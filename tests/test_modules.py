@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 from conftest import SHARED
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from esp_at_tools.catalog.chips import chip
 from esp_at_tools.catalog.data import data_folder
 from esp_at_tools.catalog.factory_params import read_rows, read_types
+from esp_at_tools.catalog.features import read_features
 from esp_at_tools.catalog.module_checks import check_definitions
-from esp_at_tools.catalog.module_yaml import raise_errors, read_yaml
+from esp_at_tools.catalog.module_yaml import raise_errors, read_layer, read_yaml
 from esp_at_tools.catalog.modules import KCONFIG, Module, module, modules
-from esp_at_tools.catalog.releases import read_releases, releases, releases_of
-from esp_at_tools.errors import FormatError, InputError
+from esp_at_tools.catalog.releases import read_idf_pins, read_releases, releases, releases_of
+from esp_at_tools.errors import EspAtError, FormatError, InputError
 from esp_at_tools.settings.names import SETTINGS
 
 TREE = SHARED / "esp-at" / "v5.0.1.0"
@@ -476,7 +481,12 @@ WRONG: list[tuple[str, str, str, str]] = [
     (FEATURES, "mine: {}\n", "feature mine has no states", "states:"),
     (FEATURES, "mine: {states: {on: {}}, chips: [esp31]}\n", "'esp31' is not a chip", "did you mean esp32"),
     (FEATURES, "mine: {states: {on: {}}, chips: esp32}\n", "chips: not a list", "[one, another]"),
-    (FEATURES, "mine: {states: {on: {}}, states_of: {esp32: {of: {}}}}\n", "'of' is not a state", "the states are on"),
+    (
+        FEATURES,
+        "mine: {states: {on: {}}, states_of: {esp32: {of: {}}}}\n",
+        "'of' is not a state",
+        "the states are on",
+    ),
     (FEATURES, "mine: {states: {on: {}}, submodule: {name: a}}\n", "submodule lacks path", "give each"),
     ("idf.yaml", "v6: {branch: a, tag: b, commit: c, repository: d}\n", "v6: not a version", "branch or tag"),
     ("idf.yaml", "v6: [", "not YAML", "name: value"),
@@ -656,3 +666,76 @@ print(sorted({"yaml", "rich", "click", "esptool", "cryptography", "jinja2", "dif
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+# --- any bytes ---------------------------------------------------------------------------------------
+
+REAL = sorted(
+    path
+    for path in data_folder().rglob("*")
+    if path.name not in ("chips.csv", "uarts.csv", "countries.csv", "README.md") and path.is_file()
+)
+YAML_LIKE = st.text(st.sampled_from("abonffy:,-[]{}&*!?|>'\"#%@ \t\n0x1\\~\u2028\ufeff\x85"), max_size=80)
+
+
+def read_anything(path: Path) -> None:
+    """Read a file as whatever its name says; only errors of ours may come out."""
+    problems = []
+    with contextlib.suppress(EspAtError):
+        if path.suffix == ".yaml":
+            read_yaml(path)
+    with contextlib.suppress(EspAtError):
+        if path.name == "releases.csv":
+            read_releases(path)
+    with contextlib.suppress(EspAtError):
+        types = read_types(path) if path.name == "factory_param_type.csv" else {"module_name": "string"}
+        read_rows(path, types, problems.append)
+    read_features(path, problems.append)
+    read_idf_pins(path, problems.append)
+    read_layer(path, "any", problems.append)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.one_of(st.binary(max_size=200), YAML_LIKE.map(lambda text: text.encode("utf-8"))))
+def test_any_bytes_are_read_or_refused(data: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("any.yaml", "releases.csv", "factory_param_type.csv"):
+            path = Path(folder) / name
+            path.write_bytes(data)
+            read_anything(path)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from(REAL), st.integers(0, 1 << 20), st.binary(max_size=3), st.integers(0, 3))
+def test_damaged_definitions_are_read_or_refused(real: Path, place: int, new: bytes, old: int) -> None:
+    data = bytearray(real.read_bytes())
+    place %= len(data)
+    data[place : place + old] = new
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / real.relative_to(data_folder())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        read_anything(path)
+        with contextlib.suppress(EspAtError):
+            list_all(Path(folder))
+        with contextlib.suppress(EspAtError):
+            check_definitions(Path(folder))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"a" * (16 << 20),
+        b"a: 1\n" * (3 << 20),
+        b"- " * (8 << 20),
+        b"[" * (1 << 18),
+        b"a: " * 80000,
+        b",\n" * (8 << 20),
+    ],
+    ids=["long", "repeated", "deep", "flow", "keys", "rows"],
+)
+def test_large_files_are_refused_in_bounded_time(tmp_path: Path, data: bytes) -> None:
+    for name in ("any.yaml", "releases.csv", "factory_param_type.csv"):
+        path = tmp_path / name
+        path.write_bytes(data)
+        read_anything(path)

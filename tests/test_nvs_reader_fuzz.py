@@ -44,7 +44,7 @@ from esp_at_tools.formats.nvs.reader import read_partition
 
 MARK = "S3CRET"  # in every value, and in no message
 
-quick = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+quick = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
 def check(image):

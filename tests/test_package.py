@@ -76,7 +76,7 @@ def test_the_repository_names_no_foreign_place() -> None:
         relative = path.relative_to(REPOSITORY)
         if path.suffix not in {".py", ".md", ".toml", ".csv", ".j2", ".yaml", ""} or not path.is_file():
             continue
-        if any(part.startswith(".") and part != ".ci" for part in relative.parts) or "build" in relative.parts:
+        if any(part == "build" or (part[0] == "." and part != ".ci") for part in relative.parts):
             continue
         text = path.read_text("utf-8", errors="replace")
         assert not [word for word in bad if word in text], relative

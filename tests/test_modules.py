@@ -476,6 +476,7 @@ WRONG: list[tuple[str, str, str, str]] = [
     (BASE, "a: [[[[[[[[1]]]]]]]]\n", "nested too deep", "README"),
     (BASE, '"\\UFFFFFFFF": 1\n', "not YAML", "name: value"),
     ("partitions/mfg.csv", "", "the partition table holds no partition", ""),
+    ("modules/esp32c3/My-Board.yaml", "", "the same name as MY-BOARD.yaml in another case", "keep one"),
     ("modules/esp32c33/x.yaml", "", "is not the folder of a chip", "did you mean esp32c3?"),
     (FEATURES, "mine: {state: {}}\n", "'state' is unknown", "did you mean states?"),
     (FEATURES, "mine: {}\n", "feature mine has no states", "states:"),
@@ -533,6 +534,10 @@ WRONG: list[tuple[str, str, str, str]] = [
 def test_what_is_wrong_in_a_folder_is_told(mine: Path, file: str, text: str, message: str, hint: str) -> None:
     if file == BASE:
         (mine / "modules" / "esp32c3" / "my-board.yaml").unlink()
+    if file == "modules/esp32c3/My-Board.yaml":
+        write(mine, {BASE: ""})
+        if len(list((mine / "modules" / "esp32c3").glob("*"))) < 2:
+            pytest.skip("the file system does not tell upper from lower case")
     if file == "partitions/mfg.csv":
         write(mine, {"modules/esp32c3/my-board.yaml": "partitions: {secondary: mfg}\n"})
     write(mine, {file: text})
@@ -558,6 +563,9 @@ WARNED: list[tuple[str, str, str]] = [
     (BASE, "options: {LWIP_MAX_SOCKET: 20}\n", "LWIP_MAX_SOCKET is not known here"),
     (BASE, "features: {bluetooth: off, ble: on}\n", "feature ble is asked for by ESP32C3/MY-BOARD (mine)"),
     ("modules/esp32c3/MY-BORD.yaml", "", "no module uses this file"),
+    ("modules/esp32c3/MY-BOARD.yml", "", "this file is not read"),
+    ("partitions/mine.yaml", "", "this file is not read"),
+    ("factory_params_data.csv", "", "this file is not read"),
 ]
 
 
@@ -568,8 +576,51 @@ def test_what_is_odd_in_a_folder_is_told(mine: Path, file: str, text: str, messa
     problems = check_definitions(mine).problems
     assert [problem.level for problem in problems] == ["warning"]
     assert message in problems[0].message
-    assert str(mine) in problems[0].place or "MY-BOARD" in problems[0].place
+    assert str(mine / file) in problems[0].place or "MY-BOARD" in problems[0].place
     assert isinstance(module("my-board", folder=mine), Module)
+
+
+def test_two_modules_that_are_like_each_other(mine: Path) -> None:
+    row = ROW.replace("MY-BOARD", "OTHER")
+    write(
+        mine,
+        {
+            "factory_param_data.csv": f"{HEADER}\n{ROW}\n{row}\n",
+            "modules/esp32c3/my-board.yaml": "like: OTHER\n",
+            "modules/esp32c3/other.yaml": "like: MY-BOARD\n",
+        },
+    )
+    messages = [problem.message for problem in check_definitions(mine).problems]
+    assert sorted(messages) == ["like: 'MY-BOARD' leads back here", "like: 'OTHER' leads back here"]
+
+
+def test_a_secondary_table_without_offsets_begins_behind_itself(mine: Path) -> None:
+    write(
+        mine,
+        {
+            "modules/esp32c3/my-board.yaml": "partitions: {secondary: own}\n",
+            "partitions/own.csv": "mfg_nvs,data,nvs,,100K\nfatfs,data,fat,,100K\n",
+        },
+    )
+    offsets = [each.offset for each in module("my-board", folder=mine).secondary]
+    assert offsets == [0x1F000, 0x1F000 + 100 * 1024]
+
+
+@pytest.mark.parametrize(("state", "needed"), [("v2", "data/0x22"), ("v3", "ota_1")])
+def test_a_state_may_need_partitions_of_its_own(mine: Path, state: str, needed: str) -> None:
+    write(
+        mine,
+        {
+            "modules/esp32c3/my-board.yaml": (
+                f"features: {{ota: off, compressed_ota: {state}}}\npartitions: {{primary: mine}}\n"
+            ),
+            "partitions/mine.csv": (
+                "at_customize,0x40,0,0x1e000,264K\nota_0,app,ota_0,,1M\notadata,data,ota,,8K\n"
+            ),
+        },
+    )
+    (problem,) = check_definitions(mine).problems
+    assert problem.message == f"feature compressed_ota needs a partition {needed} in the primary table"
 
 
 TABLE = "otadata,data,ota,0xd000,8K\nat_customize,0x40,0,0x1e000,264K\nota_0,app,ota_0,{offset},{size}\n"

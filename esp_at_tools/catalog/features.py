@@ -23,6 +23,7 @@ OFF = "off"
 ON = "on"
 
 Options = Mapping[str, str | None]
+Needs = tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,8 @@ class Feature:
         default_of: chip → default, where it is another.
         requires: features that must not be off (``bluetooth``), or in a state (``bluetooth_host=nimble``).
         chips: the chips that have it; empty for all.
-        primary: what the primary table must have: each the names of partitions of which one is enough.
-        secondary: the same for the secondary table.
+        partitions: state, or ``""`` for every one but ``off`` → ``primary`` or ``secondary`` → what that
+            table must have: each the names (``ota_1``) or kinds (``data/0x22``) of which one is enough.
         mfg_nvs: namespace in ``mfg_nvs`` → the option on which it depends.
         suboptions: those options of which another than ``option`` decides → their value in Kconfig.
         submodule: what must be cloned beside ESP-IDF, or None.
@@ -66,8 +67,7 @@ class Feature:
     default_of: Mapping[str, str]
     requires: tuple[str, ...]
     chips: tuple[str, ...]
-    primary: tuple[tuple[str, ...], ...]
-    secondary: tuple[tuple[str, ...], ...]
+    partitions: Mapping[str, Mapping[str, Needs]]
     mfg_nvs: Mapping[str, str]
     suboptions: Mapping[str, str]
     submodule: Submodule | None
@@ -84,6 +84,12 @@ class Feature:
         """Return the options that a state sets on a chip."""
         return {**self.states.get(state, {}), **self.states_of.get(chip, {}).get(state, {})}
 
+    def needs(self, state: str, table: str) -> Needs:
+        """Return what the table ``primary`` or ``secondary`` must have for a state."""
+        if state == OFF:
+            return ()
+        return tuple(need for key in ("", state) for need in self.partitions.get(key, {}).get(table, ()))
+
     def default_on(self, chip: str) -> str:
         """Return the state on a chip when no definition asks for one."""
         return self.default_of.get(chip, self.default)
@@ -91,7 +97,7 @@ class Feature:
 
 _KEYS = (
     "about", "states", "states_of", "option", "default", "default_of", "requires", "chips", "partitions",
-    "mfg_nvs", "suboptions", "submodule",
+    "partitions_of", "mfg_nvs", "suboptions", "submodule",
 )  # fmt: skip
 _SUBMODULE_KEYS = ("name", "path", "repository", "branch", "commit")
 
@@ -117,8 +123,6 @@ def _read_feature(reader: Reader, name: str, table: Table) -> Feature:
     states = reader.table(table, "states")
     states_of = reader.table(table, "states_of")
     default_of = reader.table(table, "default_of")
-    partitions = reader.table(table, "partitions")
-    reader.check_keys(partitions, ("primary", "secondary"))
     chip_names = tuple(chip.name for chip in chips())
     reader.check_keys(states_of, chip_names, "chips")
     reader.check_keys(default_of, chip_names, "chips")
@@ -132,8 +136,7 @@ def _read_feature(reader: Reader, name: str, table: Table) -> Feature:
         default_of={chip: value.text for chip, value in reader.scalars(default_of)},
         requires=reader.texts(table, "requires") if "requires" in table.entries else (),
         chips=reader.texts(table, "chips") if "chips" in table.entries else (),
-        primary=_alternatives(reader, partitions, "primary"),
-        secondary=_alternatives(reader, partitions, "secondary"),
+        partitions=_read_partitions(reader, table, tuple(states.entries)),
         mfg_nvs={key: value.text for key, value in reader.scalars(reader.table(table, "mfg_nvs"))},
         suboptions={key: value.text for key, value in reader.scalars(reader.table(table, "suboptions"))},
         submodule=_read_submodule(reader, table),
@@ -146,8 +149,20 @@ def _read_states(reader: Reader, table: Table) -> dict[str, Options]:
     return {state: read_options(reader, reader.table(table, state)) for state in table.entries}
 
 
-def _alternatives(reader: Reader, table: Table, key: str) -> tuple[tuple[str, ...], ...]:
-    return tuple(tuple(text.split()) for text in reader.texts(table, key)) if key in table.entries else ()
+def _read_partitions(reader: Reader, table: Table, states: tuple[str, ...]) -> dict[str, dict[str, Needs]]:
+    of = reader.table(table, "partitions_of")
+    reader.check_keys(of, states, "states")
+    found = {
+        "": reader.table(table, "partitions"),
+        **{state: reader.table(of, state) for state in of.entries},
+    }
+    needs: dict[str, dict[str, Needs]] = {}
+    for state, tables in found.items():
+        reader.check_keys(tables, ("primary", "secondary"))
+        needs[state] = {
+            role: tuple(tuple(text.split()) for text in reader.texts(tables, role)) for role in tables.entries
+        }
+    return needs
 
 
 def _read_submodule(reader: Reader, table: Table) -> Submodule | None:

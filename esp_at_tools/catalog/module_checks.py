@@ -125,12 +125,13 @@ def _check_feature(module: Module, feature: Feature, report: Report) -> None:
         report(Problem("warning", module.full_name, message, f"switch {feature.name} off, or {name} on"))
     if not state.is_on:
         return
-    for role, needs, table, file in (
-        ("primary", feature.primary, module.primary, module.primary_name),
-        ("secondary", feature.secondary, module.secondary, module.secondary_name),
+    for role, table, file in (
+        ("primary", module.primary, module.primary_name),
+        ("secondary", module.secondary, module.secondary_name),
     ):
-        for names in needs:
-            if not any(table.find(name) for name in names):
+        present = {name for each in table for name in (each.name, f"{each.type_name}/{each.subtype_name}")}
+        for names in feature.needs(state.state, role):
+            if present.isdisjoint(names):
                 message = f"feature {feature.name} needs a partition {' or '.join(names)} in the {role} table"
                 hint = f"add it to a table like {file}, or switch {feature.name} {OFF}"
                 report(Problem("error", module.full_name, message, hint))

@@ -25,6 +25,19 @@ LAYERS = "modules"
 """Folder of the layers."""
 TABLES = "partitions"
 """Folder of the partition tables."""
+_FILES = (DATA_FILE, TYPE_FILE, "features.yaml", "idf.yaml")
+_KINDS = (".yaml", ".yml", ".csv")
+
+
+def files_of(folder: Path) -> list[Path]:
+    """Return the files in the places of definitions, in a fixed order, those that are not read included."""
+    places = (folder, folder / TABLES, folder / LAYERS, *sorted((folder / LAYERS).glob("*/")))
+    return [
+        path
+        for place in places
+        for path in sorted(place.glob("*"))
+        if path.suffix.casefold() in _KINDS and path.is_file()
+    ]
 
 
 @dataclass(frozen=True)
@@ -82,6 +95,8 @@ def load_definitions(folders: tuple[Path, ...], report: Report) -> Definitions:
         found.tables |= {path.stem: path for path in sorted((folder / TABLES).glob("*.csv"))}
     for number, folder in enumerate(folders):
         _read_layers(folder, found, report, own=number > 0)
+        if number > 0:
+            _report_unread(folder, report)
     return Definitions(
         folders, found.rows, found.types, found.features, found.pins, found.files, found.tables
     )
@@ -90,8 +105,7 @@ def load_definitions(folders: tuple[Path, ...], report: Report) -> Definitions:
 def _check_folder(folder: Path) -> None:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder", "give a folder of module definitions")
-    known = (DATA_FILE, TYPE_FILE, "features.yaml", "idf.yaml", LAYERS, TABLES)
-    if not any((folder / name).exists() for name in known):
+    if not any((folder / name).exists() for name in (*_FILES, LAYERS, TABLES)):
         raise InputError(f"{folder}: holds no module definitions", f"put {DATA_FILE} or {LAYERS}/ into it")
 
 
@@ -106,12 +120,25 @@ def _read_tables(folder: Path, found: _Found, report: Report) -> None:
         report(Problem("error", place, message, error.hint))
 
 
+def _report_unread(folder: Path, report: Report) -> None:
+    """Report files that look like definitions and stand where none is read."""
+    for path in files_of(folder):
+        if path.parent == folder:
+            read, hint = path.name in _FILES, unknown_hint(path.name, _FILES, "files")
+        elif path.parent == folder / TABLES:
+            read, hint = path.suffix == ".csv", "a partition table is a .csv"
+        else:
+            read, hint = path.suffix == ".yaml", "a layer is a .yaml"
+        if not read:
+            report(Problem("warning", str(path), "this file is not read", hint))
+
+
 def _read_layers(folder: Path, found: _Found, report: Report, *, own: bool) -> None:
     home = folder / LAYERS
     suffix = f" ({folder.name})" if own else ""
     chip_names = tuple(chip.name for chip in chips())
     for path in sorted(home.glob("*.yaml")):
-        _add(found, path.stem.casefold(), read_layer(path, f"{path.stem}{suffix}", report))
+        _add(found, path.stem.casefold(), read_layer(path, f"{path.stem}{suffix}", report), report)
     for inner in sorted(path for path in home.glob("*") if path.is_dir()):
         chip = inner.name.casefold()
         if chip not in chip_names:
@@ -122,8 +149,12 @@ def _read_layers(folder: Path, found: _Found, report: Report, *, own: bool) -> N
             key = f"{chip}/{path.stem.casefold()}"
             row = found.rows.get(key)
             name = row.full_name if row else f"{chip.upper()}/{path.stem}"
-            _add(found, key, read_layer(path, f"{name}{suffix}", report))
+            _add(found, key, read_layer(path, f"{name}{suffix}", report), report)
 
 
-def _add(found: _Found, key: str, layer: Layer) -> None:
-    found.files[key] = (*found.files.get(key, ()), layer)
+def _add(found: _Found, key: str, layer: Layer, report: Report) -> None:
+    lower = found.files.get(key, ())
+    if lower and lower[-1].path.parent == layer.path.parent:
+        twin = lower[-1].path.name
+        report(Problem("error", str(layer.path), f"is the same name as {twin} in another case", "keep one"))
+    found.files[key] = (*lower, layer)

@@ -17,7 +17,7 @@ from esp_at_tools.catalog.chips import Chip, find_chip
 from esp_at_tools.catalog.data import data_folder
 from esp_at_tools.catalog.factory_params import Value
 from esp_at_tools.catalog.features import OFF, Submodule
-from esp_at_tools.catalog.module_folder import Definitions, load_definitions
+from esp_at_tools.catalog.module_folder import Definitions, files_of, load_definitions
 from esp_at_tools.catalog.module_yaml import nearest, raise_errors
 from esp_at_tools.catalog.releases import IdfPin, Release
 from esp_at_tools.errors import InputError
@@ -200,8 +200,8 @@ def _definitions(folder: Path | None) -> Definitions:
 
 def _stamp(folder: Path) -> tuple[tuple[str, int, int], ...]:
     """Return what changes when a file of a folder does."""
-    found = sorted(path for path in folder.rglob("*") if path.suffix in (".yaml", ".csv"))
-    return tuple((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in found)
+    found = [(path, path.stat()) for path in files_of(folder)]
+    return tuple((str(path), status.st_mtime_ns, status.st_size) for path, status in found)
 
 
 @functools.lru_cache(maxsize=4)

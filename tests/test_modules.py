@@ -623,6 +623,14 @@ def test_a_state_may_need_partitions_of_its_own(mine: Path, state: str, needed: 
     assert problem.message == f"feature compressed_ota needs a partition {needed} in the primary table"
 
 
+def test_what_one_variant_needs_is_no_repetition(mine: Path) -> None:
+    said = "features: {mdns: off}\noptions: {AT_MDNS_COMMAND_SUPPORT: n}\n"
+    path = "modules/esp32c3/my-board.yaml"
+    assert len(check_definitions(write(mine, {path: said})).problems) == 1
+    said += "silence: {features: {mdns: null}}\n"  # there the option stands alone
+    assert check_definitions(write(mine, {path: said})).problems == ()
+
+
 TABLE = "otadata,data,ota,0xd000,8K\nat_customize,0x40,0,0x1e000,264K\nota_0,app,ota_0,{offset},{size}\n"
 
 

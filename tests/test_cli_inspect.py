@@ -248,7 +248,11 @@ def test_a_partition_alone_takes_the_chip_from_an_option(cli, tmp_path):
     )
     result = cli("inspect", path)
     assert "pins-not-checked" in result.out
-    for option in (("--chip", "esp32c3"), ("--module", "platform_esp32c3/mini-1")):
+    for option in (
+        ("--chip", "esp32c3"),
+        ("--module", "platform_esp32c3/mini-1"),
+        ("--module", "ESP32C3/MINI-1"),
+    ):
         result = cli("inspect", path, *option)
         assert "pins-not-checked" not in result.out
         assert "setting-uart-tx-pin" in result.out

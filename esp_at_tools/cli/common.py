@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from esp_at_tools.errors import InputError
 from esp_at_tools.numbers import parse_number
 
 if TYPE_CHECKING:
@@ -78,7 +79,14 @@ class Output:
         from rich.console import Console
 
         stream = stream or sys.stdout
-        return Console(file=stream, width=width, highlight=False, soft_wrap=False, emoji=False, markup=False)
+        return Console(
+            file=stream,
+            width=width,
+            force_terminal=is_terminal(stream),
+            highlight=False,
+            emoji=False,
+            markup=False,
+        )
 
 
 def current_output() -> Output:
@@ -151,3 +159,15 @@ PATH = _PathType(path_type=Path)
 def is_terminal(stream: IO[str]) -> bool:
     """Tell whether a stream is a terminal that a person watches."""
     return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def chip_name(chip: str, module: str) -> str:
+    """Return the official name of the chip that ``--chip`` or ``--module`` names, ``""`` for neither."""
+    by_chip = _named_chip("--chip", chip) if chip else ""
+    platform, slash, name = module.partition("/")
+    if module and not (slash and platform and name):
+        raise InputError(f"--module {module}: is not PLATFORM/MODULE", "write it as ESP32C3/MINI-1")
+    by_module = _named_chip("--module", platform) if module else ""
+    if by_chip and by_module and by_chip != by_module:
+        raise InputError(f"--chip {chip} and --module {module} name different chips", "give one of them")
+    return by_chip or by_module

@@ -8,9 +8,16 @@ from typing import Any
 import click
 
 from esp_at_tools import files
-from esp_at_tools.cli.common import NUMBER, PATH, Output, current_output, json_option, talk_options
+from esp_at_tools.cli.common import (
+    NUMBER,
+    PATH,
+    Output,
+    chip_name,
+    current_output,
+    json_option,
+    talk_options,
+)
 from esp_at_tools.cli.inspect_view import clean
-from esp_at_tools.cli.modify_bin import chip_name
 from esp_at_tools.firmware.firmware import Firmware
 
 CHECK_FAILED = 1

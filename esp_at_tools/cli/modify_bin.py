@@ -10,7 +10,15 @@ from typing import Any, TypeVar
 import click
 
 from esp_at_tools import files
-from esp_at_tools.cli.common import NUMBER, PATH, Output, current_output, json_option, talk_options
+from esp_at_tools.cli.common import (
+    NUMBER,
+    PATH,
+    Output,
+    chip_name,
+    current_output,
+    json_option,
+    talk_options,
+)
 from esp_at_tools.cli.flash_hint import flash_lines
 from esp_at_tools.errors import InputError
 from esp_at_tools.firmware.firmware import Change, Firmware, PkiDigest
@@ -180,18 +188,6 @@ def command(
         talk.document(_document(firmware, outcome, patches, None if dry_run else target, extra))
     else:
         _print_report(talk, firmware, outcome, patches, None if dry_run else target, extra)
-
-
-def chip_name(chip: str, module: str) -> str:
-    """Return the official name of the chip that ``--chip`` or ``--module`` names, ``""`` for neither."""
-    by_chip = _named_chip("--chip", chip) if chip else ""
-    platform, slash, name = module.partition("/")
-    if module and not (slash and platform and name):
-        raise InputError(f"--module {module}: is not PLATFORM/MODULE", "write it as ESP32C3/MINI-1")
-    by_module = _named_chip("--module", platform) if module else ""
-    if by_chip and by_module and by_chip != by_module:
-        raise InputError(f"--chip {chip} and --module {module} name different chips", "give one of them")
-    return by_chip or by_module
 
 
 def _named_chip(option: str, name: str) -> str:

@@ -171,3 +171,12 @@ def chip_name(chip: str, module: str) -> str:
     if by_chip and by_module and by_chip != by_module:
         raise InputError(f"--chip {chip} and --module {module} name different chips", "give one of them")
     return by_chip or by_module
+
+
+def _named_chip(option: str, name: str) -> str:
+    from esp_at_tools.catalog.chips import chip
+
+    try:
+        return chip(name).name
+    except InputError as error:
+        raise InputError(f"{option}: {error.message}", error.hint) from error

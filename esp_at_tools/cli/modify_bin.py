@@ -190,15 +190,6 @@ def command(
         _print_report(talk, firmware, outcome, patches, None if dry_run else target, extra)
 
 
-def _named_chip(option: str, name: str) -> str:
-    from esp_at_tools.catalog.chips import chip
-
-    try:
-        return chip(name).name
-    except InputError as error:
-        raise InputError(f"{option}: {error.message}", error.hint) from error
-
-
 def _target(input_path: Path, output: Path | None, *, in_place: bool) -> Path:
     """Return the path to write to."""
     if in_place:

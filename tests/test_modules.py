@@ -646,6 +646,7 @@ TABLE = "otadata,data,ota,0xd000,8K\nat_customize,0x40,0,0x1e000,264K\nota_0,app
             "feature ota needs a partition ota_1 or storage",
         ),
         ("", "mfg_nvs,data,nvs,0x20000,300K\n", "4MB", "mfg_nvs at 0x20000: overlaps ota_0"),
+        ("", "mfg_nvs,data,nvs,0x20000,8K\nmfg_nvs,data,nvs,0x30000,8K\n", "4MB", "given to 2 partitions"),
         ("", "fatfs,data,fat,0x20000,100K\n", "4MB", "feature parameters needs a partition mfg_nvs"),
         ("", "mfg_nvs,data,nvs,0x20000,100K\n", "2MB", "past the flash of 0x200000"),
         ("ota_0,app,ota_0,0x60000,1M\n", "", "4MB", "mine has no partition at_customize"),

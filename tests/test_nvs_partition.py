@@ -291,6 +291,39 @@ def test_version_1_keeps_blobs_in_one_piece() -> None:
         partition.to_bytes()
 
 
+def test_chunks_in_pages_of_version_1_stay_chunks() -> None:
+    """No generator writes them so, but the firmware reads them."""
+    image = bytearray(NvsPartition.from_csv(ROWS, 0x4000).to_bytes())
+    partition = NvsPartition.from_bytes(bytes(image))
+    partition.set("first", "large", "blob", bytes(5000))
+    image[:] = partition.to_bytes()
+    for page in range(0, 0x2000, 4096):
+        image[page + 8] = 0xFF
+        image[page + 28 : page + 32] = zlib.crc32(image[page + 4 : page + 28], 0xFFFFFFFF).to_bytes(
+            4, "little"
+        )
+    partition = NvsPartition.from_bytes(bytes(image))
+    assert partition.version == 1
+    partition.set("first", "a", "u8", 2)
+    assert NvsPartition.from_bytes(partition.to_bytes()).get("first", "large").value == bytes(5000)
+
+
+def test_what_only_a_device_writes_comes_back_as_it_was() -> None:
+    records = [
+        NvsRecord("namespace", 1, b"n", "", 0),
+        NvsRecord("entry", 1, b"old", "blob", b"one piece", legacy_blob=True),
+        NvsRecord("entry", 1, b"open", "string", b"no NUL", terminated=False),
+    ]
+    image = write_partition(records, 0x3000)
+    partition = NvsPartition.from_bytes(image)
+    partition.set("n", "old", "blob", b"other")
+    partition.set("n", "open", "string", "other")
+    assert NvsPartition.from_bytes(partition.to_bytes()).problems == ()
+    partition.set("n", "old", "blob", b"one piece")
+    partition.set("n", "open", "string", "no NUL")
+    assert partition.to_bytes() == image
+
+
 def test_a_loose_end_and_read_only_sizes_are_kept() -> None:
     image = NvsPartition.from_csv(ROWS, 0x3000).to_bytes()
     for data in (image + b"loose end", image[:0x1000], image[:0x1000] + b"\xff" * 0x1000):

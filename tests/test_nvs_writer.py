@@ -227,6 +227,7 @@ def test_a_string_of_a_whole_page_gets_a_page() -> None:
     reading = read_partition(write_partition(records, 0x5000))
     assert reading.records == records
     assert not reading.problems
+    assert len(write_partition(records[1:], 0x3000)) == 0x3000  # two pages, no more
     with pytest.raises(InputError, match="4001 bytes"):
         write_partition([NvsRecord("entry", 1, b"s", "string", b"x" * 4000)], 0x5000)
 

@@ -7,7 +7,6 @@ partition. Page headers and bitmaps are plain, and so are entries that were neve
 
 from __future__ import annotations
 
-import secrets
 import struct
 import zlib
 from collections.abc import Callable
@@ -58,6 +57,8 @@ class NvsKeys:
     @classmethod
     def generate(cls) -> NvsKeys:
         """Return new random keys."""
+        import secrets
+
         return cls(secrets.token_bytes(KEY_SIZE), secrets.token_bytes(KEY_SIZE))
 
     @classmethod

@@ -15,7 +15,6 @@ from typing import cast
 
 from esp_at_tools.errors import InputError
 from esp_at_tools.formats.nvs.crypto import NvsKeys, decrypt_checked, encrypt_partition
-from esp_at_tools.formats.nvs.csv import parse_csv
 from esp_at_tools.formats.nvs.model import (
     ENTRY_COUNT,
     ENTRY_SIZE,
@@ -141,6 +140,8 @@ class NvsPartition:
             FormatError: see :func:`esp_at_tools.formats.nvs.csv.parse_csv`.
             InputError: it does not fit in ``size``, or that is impossible.
         """
+        from esp_at_tools.formats.nvs.csv import parse_csv  # not needed to patch a firmware
+
         content = parse_csv(text, version=version, read_file=read_file, name=name)
         partition = cls._made(content.records, size, version, keys)
         partition.problems += tuple(NvsProblem("warning", None, None, text) for text in content.warnings)

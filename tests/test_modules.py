@@ -433,6 +433,36 @@ def test_a_folder_overrides_layers_and_rows(tmp_path: Path) -> None:
     assert {**usual.features} != {**changed.features}
 
 
+def test_values_are_written_as_an_sdkconfig_has_them(mine: Path) -> None:
+    lines = ["A: 0x1F", "B: -1", "C: m", 'D: "0x1F"', "E: 'a\\b\"c'", "F: v1.2", "G: ''", "H: 10.0", 'I: "y"']
+    write(mine, {"modules/esp32c3/my-board.yaml": "options:\n  " + "\n  ".join(lines) + "\n"})
+    options = module("my-board", folder=mine).options
+    found = {name: options[name].value for name in "ABCDEFGHI"}
+    assert found == {
+        "A": "0x1F",
+        "B": "-1",
+        "C": "m",
+        "D": '"0x1F"',
+        "E": r'"a\\b\"c"',
+        "F": '"v1.2"',
+        "G": '""',
+        "H": '"10.0"',
+        "I": '"y"',
+    }
+
+
+def test_a_feature_taken_back_is_what_the_chip_s_kconfig_says(tmp_path: Path) -> None:
+    text = "features: {ble: null}\n"
+    names = ("esp32c2/ESP32C2-4MB", "esp32s2/MINI")
+    folder = write(tmp_path, {f"modules/{name}.yaml": text for name in names})
+    for name in names:
+        known = module(name, folder=folder)
+        assert "AT_BLE_COMMAND_SUPPORT" not in known.options
+        assert (known.features["ble"].state, known.features["ble"].layer) == ("off", KCONFIG)
+    assert module(names[0], folder=folder).features["ble"].missing == ""  # off by default on this chip
+    assert module(names[1], folder=folder).features["ble"].missing == "bluetooth"
+
+
 def test_a_changed_folder_is_read_again(mine: Path) -> None:
     assert module("my-board", folder=mine).flash.size == 8 << 20
     path = mine / "modules" / "esp32c3" / "my-board.yaml"

@@ -75,7 +75,8 @@ def check_output(path: Path) -> Path:
         except FileNotFoundError:
             return target
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be written: {error}", "give another output path") from error
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"{path}: cannot be written: {reason}", "give another output path") from error
     if stat.S_ISDIR(mode):
         raise InputError(f"{path}: is an existing folder", "give the path of a file")
     if not stat.S_ISREG(mode):

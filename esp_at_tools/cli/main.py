@@ -96,7 +96,7 @@ def _usage_message(error: click.ClickException) -> tuple[str, str]:
     message = error.format_message()
     if isinstance(error, click.UsageError) and error.ctx is not None:
         return message, f"see '{error.ctx.command_path} --help'"
-    return message, ""
+    return message, "see 'esp-at-tool --help', or --help of the command"
 
 
 def _report(output: Output, message: str, hint: str, *, details: dict[str, Any] | None = None) -> None:

@@ -176,14 +176,14 @@ def command(
         parameter_offset=parameter_offset,
     )
     outcome = modify(firmware, request, force=force)
-    for finding in outcome.warnings:
-        talk.warn(finding)
     patches = firmware.patches()
     extra = _extra_outputs(firmware, patches, mfg_nvs_output, partitions_output)
     new_folder = partitions_output if partitions_output and not partitions_output.exists() else None
     _check_outputs(firmware, [target, *(output.path for output in extra)], new_folder, request.inputs)
     if not dry_run:
         _write(firmware, target, extra, new_folder)
+    for finding in outcome.warnings:
+        talk.warn(finding)
     if talk.json:
         talk.document(_document(firmware, outcome, patches, None if dry_run else target, extra))
     else:
@@ -203,7 +203,10 @@ def _target(input_path: Path, output: Path | None, *, in_place: bool) -> Path:
 
 
 def _is_same(first: Path, second: Path) -> bool:
-    return first.exists() and second.exists() and first.samefile(second)
+    try:
+        return first.samefile(second)
+    except (OSError, ValueError):  # one is not there, or cannot be
+        return False
 
 
 # --- what was asked for --------------------------------------------------------------------------
@@ -277,7 +280,7 @@ class _Asked:
         if name in PKI_ITEMS:
             if not text:
                 raise InputError(f"{source}: the path is empty", "give the path of a PEM or DER file")
-            self.request.add_pki_file(name, Path(text), f"{source} {text}")
+            self.request.add_pki_file(name, Path(text), source)
             return
         if name in SETTINGS:
             self.request.settings[name] = parse_value(name, text, source)

@@ -13,6 +13,7 @@ from esp_at_tools.errors import EspAtError, FormatError, InputError
 from esp_at_tools.firmware.flash_map import FlashMap, locate
 from esp_at_tools.firmware.opening import (
     agreed_chip,
+    check_extents,
     check_places,
     check_whole,
     find_images,
@@ -227,14 +228,15 @@ class Firmware:
         if MFG_NVS in places:
             place = places[MFG_NVS]
             used = {MFG_NVS: place}
-            check_places(source, used, damaged=used)
+            check_places(source, used)
+            check_extents(source, used, {MFG_NVS: place.size})
             layout: Layout = ModernLayout(NvsPartition.from_bytes(source.read(place.offset, place.size)))
             return cls(source, layout, used, flash_map, chip_name, size)
         if FACTORY_PARAM in places:
             used = {name: place for name, place in places.items() if name in LEGACY_PARTITIONS}
-            check_places(source, used, damaged={FACTORY_PARAM})
+            check_places(source, used)
             legacy = _legacy_layout(used, source)
-            check_places(source, used, damaged=legacy.damaged)
+            check_extents(source, used, legacy.extents())
             return cls(source, legacy, used, flash_map, chip_name, size)
         raise no_parameters(source, flash_map)
 

@@ -97,6 +97,8 @@ def locate(source: Source, offset: int | None) -> FlashMap | None:
         where = "" if offset is None else f"--partition-table-offset {offset:#x}: "
         hint = "download it again; --partition-table-offset tells where the table is if it is elsewhere"
         raise InputError(f"{where}{source.path}: no sound partition table {error.message}", hint) from error
+    if at == 0 and offset is None:
+        return None  # a table alone, before which no bootloader has room
     home = primary.find(AT_CUSTOMIZE)
     try:
         found = locate_secondary(image, primary)

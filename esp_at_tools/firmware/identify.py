@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from esp_at_tools.errors import FormatError, InputError
 from esp_at_tools.formats.app_image import AppImage
+from esp_at_tools.formats.partition_table import TABLE_SIZE
 
 IMAGE_MAGIC = 0xE9
 APP_DESC_MAGIC = struct.pack("<I", 0xABCD5432)
@@ -58,15 +59,23 @@ def _is_app(data: bytes) -> bool:
         return False
     if data[0x20:0x24] == APP_DESC_MAGIC:
         return True
-    try:  # the ESP8266 has its descriptor elsewhere
-        image = AppImage.from_bytes(data)
+    image = _whole(data)  # the ESP8266 has its descriptor elsewhere
+    return image is not None and not image.is_bootloader and len(data) - image.size < SLACK
+
+
+def _whole(data: bytes) -> AppImage | None:
+    try:
+        return AppImage.from_bytes(data)
     except FormatError:
-        return False
-    return not image.is_bootloader and len(data) - image.size < SLACK
+        return None
 
 
 def _is_bootloader(data: bytes) -> bool:
-    return data[0] == IMAGE_MAGIC and len(data) <= BOOTLOADER_LIMIT
+    return _begins_like_a_bootloader(data) and _whole(data) is not None
+
+
+def _begins_like_a_bootloader(data: bytes) -> bool:
+    return data[0] == IMAGE_MAGIC and len(data) <= BOOTLOADER_LIMIT + TABLE_SIZE
 
 
 _KINDS = (
@@ -77,6 +86,8 @@ _KINDS = (
           "is an ELF file, the application with its debug symbols", _GIVE_IMAGE),
     _Kind(_is_app, "is an application alone (esp-at.bin); it holds no settings", _GIVE_IMAGE),
     _Kind(_is_bootloader, "is a bootloader alone; it holds no settings", _GIVE_IMAGE),
+    _Kind(_begins_like_a_bootloader, "begins like a firmware and is cut off",
+          f"download it again, or {_GIVE_IMAGE}"),
     _Kind(lambda data: data[:2] == TABLE_MAGIC,
           "is a partition table alone; it holds no settings",
           "see it with 'esp-at-tool partition show', or " + _GIVE_IMAGE),

@@ -6,14 +6,15 @@ has is not refused, except that a changed pin is checked against the unchanged o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from esp_at_tools import files
-from esp_at_tools.errors import InputError, RiskyValueError
+from esp_at_tools.errors import FormatError, InputError, RiskyValueError
 from esp_at_tools.firmware.firmware import Change, Firmware
 from esp_at_tools.settings.layout import Value
 from esp_at_tools.settings.modern import ModernLayout
@@ -65,7 +66,6 @@ class Request:
         Raises:
             InputError: the profile, or a file that it names, is wrong.
         """
-        from esp_at_tools.formats.gatts import read_gatts_csv
         from esp_at_tools.settings.profile import Profile
 
         profile = Profile.load(path)
@@ -77,26 +77,43 @@ class Request:
                 self.sources[name] = str(path)
         for name, file in profile.pki.items():
             if name not in taken:
-                self.add_pki_file(name, file, str(file))
+                self.add_pki_file(name, file, f"{path}: {name}")
         if profile.gatts is not None:
-            self.inputs.append(profile.gatts)
-            self.gatt_table = read_gatts_csv(_text(profile.gatts))
-            if not 0 < len(self.gatt_table) <= MAX_GATT_ROWS:
-                raise InputError(
-                    f"{profile.gatts}: holds {len(self.gatt_table)} GATT rows",
-                    f"a table has 1 to {MAX_GATT_ROWS}; --unset cfgN removes rows",
-                )
-            for index in range(len(self.gatt_table)):
-                self.sources.setdefault(f"cfg{index}", str(profile.gatts))
+            self._add_gatt_table(profile.gatts)
+
+    def _add_gatt_table(self, path: Path) -> None:
+        from esp_at_tools.formats.gatts import read_gatts_csv
+
+        self.inputs.append(path)
+        try:
+            rows = read_gatts_csv(_text(path))
+        except FormatError as error:
+            raise FormatError(f"{path}: {error.message}", error.hint) from error
+        if not 0 < len(rows) <= MAX_GATT_ROWS:
+            raise InputError(
+                f"{path}: holds {len(rows)} GATT rows",
+                f"a table has 1 to {MAX_GATT_ROWS}; --unset cfgN removes rows",
+            )
+        self.gatt_table = rows
+        for index in range(len(rows)):
+            self.sources.setdefault(f"cfg{index}", str(path))
 
     def add_pki_file(self, name: str, path: Path, source: str) -> None:
         """Ask for a certificate or key to become that of a file.
 
+        Args:
+            name: the PKI item.
+            path: the file.
+            source: the option, or the profile and what in it, that names the file.
+
         Raises:
             InputError: it cannot be read.
         """
-        self.pki[name] = read_pki_file(path)
-        self.sources[name] = source
+        try:
+            self.pki[name] = read_pki_file(path)
+        except InputError as error:
+            raise InputError(f"{source}: {error.message}", error.hint) from error
+        self.sources[name] = f"{source} {path}"
         self.inputs.append(path)
 
     def blamed(self, name: str, message: str) -> str:
@@ -157,8 +174,10 @@ class _Findings:
             raise InputError(*_joined(self.impossible))
         if self.risky and not force:
             message, hint = _joined(self.risky)
-            advice = "" if "--force" in hint else "--force allows it all the same"
-            raise RiskyValueError(message, "; ".join(filter(None, (hint, advice))))
+            if "--force" not in hint:
+                joint = " " if hint.endswith("?") else "; " if hint else ""
+                hint = f"{hint}{joint}--force allows it all the same"
+            raise RiskyValueError(message, hint)
         return self.warnings + [f"{message} (allowed by --force)" for message, _ in self.risky]
 
 
@@ -219,7 +238,7 @@ def _check_firmware(firmware: Firmware, findings: _Findings) -> None:
         firmware.layout.nvs.loses_entries or not firmware.layout.nvs.opened
     ):
         nvs = firmware.layout.nvs
-        serious = [problem.message for problem in nvs.problems if problem.level == "error"]
+        serious = list(dict.fromkeys(found.message for found in nvs.problems if found.level == "error"))
         findings.add(
             "risky",
             f"{path}: mfg_nvs is damaged: {'; '.join(serious[:3]) or 'entries are lost'}",
@@ -343,10 +362,34 @@ def _apply(firmware: Firmware, request: Request) -> None:
     """Change the firmware in memory; removals first, so that they make room."""
     removed_rows = _removed_rows(firmware, request)
     for name in [*(name for name in request.unset if name not in removed_rows), *removed_rows]:
-        firmware.unset(name)
+        with _blaming(request, name):
+            firmware.unset(name)
     for name, value in {**request.settings, **_wanted_rows(request)}.items():
-        if firmware.get(name) != value:
-            firmware.set(name, value)
+        with _blaming(request, name):
+            if firmware.get(name) != value:
+                firmware.set(name, value)
     for name, data in request.pki.items():
-        if firmware.get(name) != data:
-            firmware.set_pki(name, data)
+        with _blaming(request, name):
+            if firmware.get(name) != data:
+                firmware.set_pki(name, data)
+    _check_room(firmware)
+
+
+@contextlib.contextmanager
+def _blaming(request: Request, name: str) -> Iterator[None]:
+    """Let an error tell who asked for the change."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(request.blamed(name, error.message), error.hint) from error
+
+
+def _check_room(firmware: Firmware) -> None:
+    """Lay the partitions out: what does not fit is told before anything is written."""
+    try:
+        firmware.layout.contents()
+    except InputError as error:
+        raise InputError(
+            f"{firmware.source.path}: {error.message}",
+            "remove an item, or use a shorter chain, an EC key or DER form",
+        ) from error

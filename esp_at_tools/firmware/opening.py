@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from esp_at_tools import files
@@ -177,16 +177,11 @@ def check_whole(source: Source, flash_map: FlashMap, app: AppImage | None) -> No
         )
 
 
-def check_places(source: Source, used: Mapping[str, Partition], damaged: Collection[str]) -> None:
-    """Refuse parameters past every flash, and those of which an image holds only the beginning.
-
-    Args:
-        source: the flash.
-        used: the partitions with parameters, by name.
-        damaged: those that cannot be read as they must be.
+def check_places(source: Source, used: Mapping[str, Partition]) -> None:
+    """Refuse parameters past every flash, before they are read.
 
     Raises:
-        InputError: a partition is impossible, or the image was cut off inside of it.
+        InputError: a partition is impossible.
     """
     total = sum(place.size for place in used.values())
     for name, place in used.items():
@@ -196,7 +191,22 @@ def check_places(source: Source, used: Mapping[str, Partition], damaged: Collect
                 f"{source.path}: its tables place {name} at {place.offset:#x} to {end:#x}, in no flash",
                 "the tables are damaged; download it again",
             )
-        if source.kind == "image" and place.offset < source.end < end and name in damaged:
+
+
+def check_extents(source: Source, used: Mapping[str, Partition], extents: Mapping[str, int]) -> None:
+    """Refuse an image that holds only the beginning of its parameters.
+
+    Args:
+        source: the flash.
+        used: the partitions with parameters, by name.
+        extents: bytes that must be there of each.
+
+    Raises:
+        InputError: the image was cut off inside of one.
+    """
+    for name, place in used.items():
+        end = place.offset + extents[name]
+        if source.kind == "image" and place.offset < source.end < end:
             raise InputError(
                 f"{source.path}: is cut off: it ends at {source.end:#x}, and {name} at {end:#x}",
                 "download it again, or give the release's folder or .zip",
@@ -237,6 +247,11 @@ def with_parameters_at(source: Source, places: dict[str, Partition], offset: int
         (row,) = PartitionTable.from_bytes(raw[:ROW_SIZE] + END_ROW)
         if row.name == MFG_NVS:
             return {**places, MFG_NVS: row}
+    if raw[:2] == FACTORY_PARAM_MAGIC and offset % PAGE_SIZE:
+        raise InputError(
+            f"--parameter-offset {offset:#x}: is not on a 4 KB boundary, as every partition is",
+            f"the boundary before it is {offset - offset % PAGE_SIZE:#x}",
+        )
     if raw[:2] == FACTORY_PARAM_MAGIC:
         kept = {name: place for name, place in places.items() if name != MFG_NVS}
         return {**kept, FACTORY_PARAM: Partition(FACTORY_PARAM, 0x40, 0x08, offset, PAGE_SIZE)}

@@ -53,7 +53,7 @@ class Release:
         if missing:
             more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
             raise InputError(
-                f"{self.path}: {', '.join(missing[:3])}{more} missing, although {self._args_name} names it",
+                f"{self.path}: {self._args_name} names {', '.join(missing[:3])}{more}, which is missing",
                 "give the whole release, as it was unpacked or built",
             )
         total = 0
@@ -77,8 +77,9 @@ class Release:
         )
 
     def _parsed(self, name: str, read: Callable[[str], FlashArgs]) -> FlashArgs:
+        text = self.text(name)
         try:
-            return read(self.text(name))
+            return read(text)
         except FormatError as error:
             raise FormatError(f"{self.path}: {name}: {error.message}", error.hint) from error
 

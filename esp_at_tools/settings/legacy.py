@@ -108,8 +108,12 @@ class LegacyLayout:
         return self._lists[group]
 
     def _check_partition(self, name: str, partition: str) -> None:
+        if partition not in self._original and len(self._original) == 1:
+            hint = "give the whole image, or the release"
+            raise cannot_hold(name, self.name, f"this is its partition {FACTORY_PARAM} alone", hint)
         if partition not in self._original:
-            raise cannot_hold(name, self.name, f"its tables list no partition {partition}")
+            hint = "leave it out; only a firmware with that partition can have it"
+            raise cannot_hold(name, self.name, f"its tables list no partition {partition}", hint)
         if partition in self.damaged:
             error = self.damaged[partition]
             raise InputError(f"{name}: partition {partition} is damaged: {error.message}", error.hint)
@@ -155,6 +159,14 @@ class LegacyLayout:
         if self._ble is None or index >= len(self._ble.objects):
             raise _absent(name)
         self._ble = self._ble.remove_row(index)
+
+    def extents(self) -> Mapping[str, int]:
+        """Return how many bytes of every partition carry something; of a damaged one, all."""
+        extents = {name: len(data) for name, data in self._original.items()}
+        extents.update({group: len(found.to_bytes()) for group, found in self._lists.items()})
+        if self._ble is not None:
+            extents[BLE_DATA] = len(self._ble.to_bytes())
+        return extents
 
     def contents(self) -> Mapping[str, bytes]:
         """Return every partition; one that has not changed, as it was."""

@@ -85,7 +85,7 @@ class ModernLayout:
     def check_holds(self, name: str) -> None:
         """Raise for what only the legacy record has; NVS takes everything else."""
         if name in SETTINGS and not SETTINGS[name].nvs_type:
-            raise cannot_hold(name, self.name, "only the older layout has this field")
+            raise cannot_hold(name, self.name, "only the older layout has this field", "leave it out")
 
     def set_setting(self, name: str, value: Value) -> None:
         """Set an entry of ``factory_param``, with the type that it has or the official one."""

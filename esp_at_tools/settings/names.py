@@ -202,6 +202,9 @@ def check_name(name: str) -> str:
         return name
     import difflib
 
+    if re.match(r"cfg[0-9]+\Z", name):
+        hint = f"the rows are cfg0 to cfg{MAX_GATT_ROWS - 1}"
+        raise InputError(f"{name!r} is not the name of a GATT row", hint)
     known = [*SETTINGS, *PKI_ITEMS, "cfg0"]
     near = difflib.get_close_matches(name.replace("-", "_"), known, n=1)
     hint = f"did you mean {near[0]}?" if near else "see 'esp-at-tool modify-bin --help' for the names"

@@ -177,7 +177,7 @@ def _check_platform(context: Context) -> Iterator[RuleFinding]:
         yield RuleFinding(name, "risky", f"{name}: {text!r} is not a platform of ESP-AT", hint)
     elif context.chip and text != context.chip.platform:
         message = f"{name}: {text} is not the platform of this firmware's chip, {context.chip.title}"
-        yield RuleFinding(name, "risky", message, context.chip.platform)
+        yield RuleFinding(name, "risky", message, f"write {context.chip.platform}")
 
 
 def _check_tx_power(context: Context) -> Iterator[RuleFinding]:
@@ -208,7 +208,9 @@ def _check_channels(context: Context) -> Iterator[RuleFinding]:
         value = context.number(name)
         if value is not None and not 1 <= value <= LAST_CHANNEL:
             wrong = True
-            yield RuleFinding(name, "impossible", f"{name}: {value} is outside 1 to {LAST_CHANNEL}")
+            message = f"{name}: {value} is outside 1 to {LAST_CHANNEL}"
+            usual = "13 channels from channel 1 are usual, 11 in the US"
+            yield RuleFinding(name, "impossible", message, usual)
     start, number = (context.number(name) for name in names)
     if wrong or start is None or number is None:
         return

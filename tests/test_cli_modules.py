@@ -55,6 +55,11 @@ def test_a_line_of_the_list(cli, monkeypatch) -> None:
     assert lines["ESP32C2/ESP32C2-2MB-G2"][-2:] == ["v3.3.1.0", "(old)"]
 
 
+def test_the_list_in_a_pipe_has_a_line_for_each_module(cli, monkeypatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert len(cli("modules", "list").out.splitlines()) == 24
+
+
 def test_the_list_as_json(cli, mine: Path) -> None:
     result = cli("modules", "list", "--json", "--dir", mine)
     document = json.loads(result.out)

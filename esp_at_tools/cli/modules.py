@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +13,7 @@ import click
 from esp_at_tools.catalog.module_checks import check_definitions
 from esp_at_tools.catalog.module_yaml import Level, Problem
 from esp_at_tools.catalog.modules import Module, module, modules
-from esp_at_tools.cli.common import PATH, current_output, json_option, talk_options
+from esp_at_tools.cli.common import PATH, current_output, is_terminal, json_option, talk_options
 from esp_at_tools.formats.partition_table import Partition, PartitionTable
 from esp_at_tools.numbers import format_size
 from esp_at_tools.settings.rules import check_settings
@@ -54,7 +56,9 @@ def list_(folder: Path | None) -> None:
     if talk.json:
         talk.document({"schema": 1, "modules": [_summary(each) for each in known]})
     elif not talk.quiet:
-        _print_list(talk.console(), known)
+        # One line a module for other programs, which do not care how long it is.
+        unlimited = "COLUMNS" not in os.environ and not is_terminal(sys.stdout)
+        _print_list(talk.console(width=_UNLIMITED if unlimited else None), known)
 
 
 @command.command("show", short_help="Show everything that is decided for a module.")

@@ -16,7 +16,8 @@ import hashlib
 import struct
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 from esp_at_tools.errors import FormatError
 from esp_at_tools.formats.image_chips import (
@@ -210,9 +211,7 @@ class AppImage:
         legacy_min_rev: the same as ESP-IDF v4 has it: the minor revision on ESP32-C3, else the major one.
         max_rev: newest one; 0 or 65535 for any.
         segments: in the order of the file.
-        checksum_ok: whether the checksum byte is that of the segments.
         sha256: the SHA-256 that is appended, None without one.
-        sha256_ok: whether it is that of the image, None without one.
         size: bytes from the header to the SHA-256, without signature.
         app_descriptor: of an application; None where it has none.
         bootloader_descriptor: of a bootloader; None where it has none.
@@ -230,13 +229,24 @@ class AppImage:
     legacy_min_rev: int
     max_rev: int
     segments: tuple[Segment, ...]
-    checksum_ok: bool
     sha256: bytes | None
-    sha256_ok: bool | None
     size: int
     app_descriptor: AppDescriptor | None
     bootloader_descriptor: BootloaderDescriptor | None
     signature: Signature | None
+    _view: memoryview = field(repr=False, compare=False)
+
+    @cached_property
+    def checksum_ok(self) -> bool:
+        """Whether the checksum byte is that of the segments; found out when it is asked for."""
+        return bool(_checksum(self._view, self.segments) == self._view[_checksum_at(self.segments)])
+
+    @cached_property
+    def sha256_ok(self) -> bool | None:
+        """Whether the appended SHA-256 is that of the image, None without one."""
+        if self.sha256 is None:
+            return None
+        return self.sha256 == _sha256(self._view[: self.size - SHA256_SIZE])
 
     @property
     def is_bootloader(self) -> bool:
@@ -364,13 +374,12 @@ def _assemble(
         legacy_min_rev=revisions[1],
         max_rev=revisions[2],
         segments=segments,
-        checksum_ok=_checksum(view, segments) == view[_checksum_at(segments)],
         sha256=stored,
-        sha256_ok=None if stored is None else stored == _sha256(view[:end]),
         size=size,
         app_descriptor=_find_app_descriptor(view, segments),
         bootloader_descriptor=BootloaderDescriptor.from_bytes(_data(view, segments[0])),
         signature=_find_signature(view, size),
+        _view=view,
     )
 
 

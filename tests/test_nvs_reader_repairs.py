@@ -108,14 +108,14 @@ def interrupted_writes():
     for first_word_written in range(51, 1, -16):
         states = dict.fromkeys(range(2, first_word_written), IS_EMPTY)
         yield [whole], states
-        yield [string(b"s", b"\xff" * 49 * ENTRY)], states
+        yield [string(b"s", b"\xff" * ENTRY + b"x" * 48 * ENTRY)], states
 
 
 @pytest.mark.parametrize(("entries", "states"), list(interrupted_writes()))
 def test_interrupted_write_of_the_newest_string_is_no_loss(entries, states):
     reading = read(page([NS, *entries], states=states), BLANK)
     assert not reading.loses_entries
-    assert only_values(reading) in ({}, {"s": "x" * 49 * ENTRY}, {"s": "\udcff" * 49 * ENTRY})
+    assert only_values(reading) in ({}, {"s": "x" * 49 * ENTRY}, {"s": "\udcff" * ENTRY + "x" * 48 * ENTRY})
 
 
 @pytest.mark.parametrize("state", [ACTIVE, FULL])
@@ -531,3 +531,10 @@ def test_unknown_type_does_not_swallow_what_is_an_entry_itself():
         reading = read(page(entries, states=states), BLANK)
         assert only_values(reading) == {"a": 5, "b": 6}
         assert [r.value for r in reading.records if r.kind == "unknown"] == [entry]
+
+
+def test_unknown_type_of_which_a_part_is_erased_is_one_entry():
+    entry = header(1, 0x77, 3, 0xFF, b"w", b"\1\2\3")
+    reading = read(page([NS, entry, b"\0" * 64, number(b"b", 6)], states={2: IS_ERASED}), BLANK)
+    assert [r.value for r in reading.records if r.kind == "unknown"] == [entry]
+    assert [e for _, e, _ in errors(reading)] == [3]

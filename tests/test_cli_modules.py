@@ -228,8 +228,13 @@ def test_parameters_that_cannot_work_are_told(cli, mine: Path) -> None:
 
 def test_control_characters_do_not_reach_the_terminal(cli, mine: Path) -> None:
     path = mine / "modules" / "esp32c3" / "MY-BOARD.yaml"
-    path.write_text('"a\\e[31m": 1\noptions: {A: "\\e[31m"}\nflash: {size: "\\e[31m"}\n')
+    path.write_text(
+        '"a\\e[31m": 1\noptions: {A: "\\e[31m"}\nflash: {size: "\\e[31m"}\nfeatures: {"b\\e[31m": [1]}\n'
+    )
     (mine / "factory_param_data.csv").write_text(f"{HEADER}\n{ROW.replace('mine', chr(27) + '[31m')}\n")
+    from esp_at_tools.catalog.module_checks import check_definitions
+
+    assert "b\\x1b[31m: not a single value" in [each.message for each in check_definitions(mine).problems]
     for arguments in (("check",), ("list",), ("show", "my-board")):
         result = cli("modules", *arguments, "--dir", mine)
         assert result.status in (1, 2)

@@ -208,7 +208,8 @@ class Reader:
 
     def problem(self, line: int, message: str, hint: str = "", *, level: Level = "error") -> None:
         """Report something in a line."""
-        self._report(Problem(level, f"{self.path}: line {line}", message, hint))
+        shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)  # a terminal would obey
+        self._report(Problem(level, f"{self.path}: line {line}", shown, hint))
 
     def check_keys(self, table: Table, known: Iterable[str], what: str = "keys") -> None:
         """Report the names that are not known here."""

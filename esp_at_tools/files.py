@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -20,9 +21,11 @@ SECRET_MODE = 0o600
 PUBLIC_MODE = 0o666
 """Permissions of any other new file, less the umask."""
 
+_TEMPORARY = re.compile(r"\..{0,50}\.[0-9a-f]{12}\.tmp", re.DOTALL)
+
 
 def read_file(path: Path, what: str = "file", limit: int = MAX_INPUT_SIZE) -> bytes:
-    """Return the contents of a regular file of at most ``limit`` bytes.
+    """Return the contents of a file of at most ``limit`` bytes; of a pipe, what its other end writes.
 
     Raises:
         InputError: it does not exist, is a folder, cannot be read, or is larger.
@@ -104,6 +107,11 @@ def temporary_beside(target: Path) -> Path:
     return target.parent / f".{target.name[:50]}.{os.urandom(6).hex()}.tmp"
 
 
+def is_temporary(name: str) -> bool:
+    """Tell whether a file or folder of this name is what a killed run has left: see above."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
 @contextlib.contextmanager
 def _deleted_on_error(path: Path) -> Iterator[None]:
     try:
@@ -152,7 +160,10 @@ def sync_folder(folder: Path) -> None:
     """Flush a folder's entries to disk, where the system can do that."""
     if os.name != "posix":
         return
-    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # a folder that can be written to but not listed
+        return
     try:
         os.fsync(descriptor)
     except OSError as error:

@@ -19,6 +19,7 @@ _TITLES = {
     "settings": "Settings",
     "pki": "Certificates and keys",
     "gatts": "GATT rows",
+    "nvs": "Other entries of mfg_nvs",
 }
 
 

@@ -7,7 +7,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
 
@@ -99,13 +99,24 @@ def _usage_message(error: click.ClickException) -> tuple[str, str]:
     return message, "see 'esp-at-tool --help', or --help of the command"
 
 
-def _report(output: Output, message: str, hint: str, *, details: dict[str, Any] | None = None) -> None:
-    """Print an error: text on stderr and, with ``--json``, the one document on stdout."""
-    say(f"error: {message}" + (f"\n  {hint}" if hint else ""), err=True)
+def _report(output: Output, message: str, hint: str) -> None:
+    """Print an error: text on stderr and, with ``--json``, the one document on stdout.
+
+    Nobody can be told that an error could not be printed.
+    """
+    with contextlib.suppress(OSError):
+        say(f"error: {message}" + (f"\n  {hint}" if hint else ""), err=True)
     if output.json:
         import json
 
-        click.echo(json.dumps({"error": {"message": message, "hint": hint, **(details or {})}}, indent=2))
+        with contextlib.suppress(OSError):
+            click.echo(json.dumps({"error": {"message": message, "hint": hint}}, indent=2))
+
+
+def _give_up_stdout() -> None:
+    """Let what is still to be printed go nowhere, or the interpreter stumbles over it at its end."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run(argv: Sequence[str]) -> int:
@@ -114,25 +125,30 @@ def run(argv: Sequence[str]) -> int:
     try:
         # Click returns the status of ctx.exit() instead of raising it here; commands themselves return None.
         status = program.main(args=list(argv), prog_name="esp-at-tool", standalone_mode=False, obj=output)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it is closed
+            sys.stdout.flush()
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         return INTERRUPTED
     except click.ClickException as error:
-        _report(output, *_usage_message(error))
+        if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):
+            click.echo(error.format_message(), err=True)
+        else:
+            _report(output, *_usage_message(error))
         return EXIT_STATUS[EspAtError]
     except EspAtError as error:
         _report(output, error.message, error.hint)
         return _exit_status(error)
     except BrokenPipeError:
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_stdout()
         return EXIT_STATUS[CheckFailedError]
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        _report(output, f"{where}{error.strerror or error}", "")
+        if not error.filename:
+            _give_up_stdout()
+        where = error.filename or "the output"
+        _report(output, f"{where}: {error.strerror or error}", "make room, or give another path")
         return EXIT_STATUS[EspAtError]
     except Exception as error:  # noqa: BLE001 - the one place where a bug becomes a message
         if output.verbose:

@@ -9,8 +9,10 @@ from typing import Literal
 from esp_at_tools.firmware.firmware import Firmware, PkiDigest
 from esp_at_tools.firmware.opening import find_bootloader, read_image
 from esp_at_tools.formats.app_image import SHA256_SIZE, AppImage
+from esp_at_tools.settings.modern import ModernLayout
+from esp_at_tools.settings.names import BLE_DATA, FACTORY_PARAM, PKI_GROUPS
 
-Area = Literal["firmware", "apps", "partitions", "settings", "pki", "gatts"]
+Area = Literal["firmware", "apps", "partitions", "settings", "pki", "gatts", "nvs"]
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,11 @@ def _apps(firmware: Firmware) -> Mapping[str, object]:
         apps["bootloader"] = {"sha256": _bootloader_sha256(data, loader)}
     for partition in firmware.map.primary.apps:
         image = read_image(firmware.source, partition.offset, partition.size)
-        if image is not None:
+        if image is None:
+            contents = firmware.source.read(partition.offset, partition.size)
+            if contents.count(0xFF) < len(contents):
+                apps[partition.name] = {"unreadable": True, "sha256": PkiDigest.of(contents).sha256}
+        else:
             data = firmware.source.read(partition.offset, image.size)
             desc = image.app_descriptor
             apps[partition.name] = {
@@ -99,20 +105,38 @@ def _bootloader_sha256(data: bytes, image: AppImage) -> str:
 
 
 def _partitions(firmware: Firmware) -> Mapping[str, object]:
-    return {
-        place.partition.name: {
+    partitions: dict[str, object] = {}
+    for place in firmware.map.places() if firmware.map else ():
+        partition = place.partition
+        name = f"{partition.name} ({place.table})" if partition.name in partitions else partition.name
+        partitions[name] = {
             "table": place.table,
-            "type": place.partition.type_name,
-            "subtype": place.partition.subtype_name,
-            "offset": place.partition.offset,
-            "size": place.partition.size,
+            "type": partition.type_name,
+            "subtype": partition.subtype_name,
+            "offset": partition.offset,
+            "size": partition.size,
+            "flags": ":".join(partition.flag_names),
         }
-        for place in (firmware.map.places() if firmware.map else ())
-    }
+    return partitions
 
 
 def _pki(firmware: Firmware) -> Mapping[str, object]:
     return {name: PkiDigest.of(data) for name, data in firmware.pki().items()}
+
+
+def _other_entries(firmware: Firmware) -> Mapping[str, object]:
+    """Return what ``mfg_nvs`` holds beside the settings, PKI items and GATT rows."""
+    if not isinstance(firmware.layout, ModernLayout):
+        return {}
+    known = {*firmware.pki(), *firmware.settings(), *firmware.gatts()}
+    spaces = {FACTORY_PARAM, BLE_DATA, *PKI_GROUPS}
+    return {
+        f"{entry.namespace}/{entry.key}": PkiDigest.of(entry.value)
+        if isinstance(entry.value, bytes)
+        else entry.value
+        for entry in firmware.layout.nvs.entries
+        if not (entry.namespace in spaces and entry.key in known)
+    }
 
 
 _AREAS: dict[Area, Callable[[Firmware], Mapping[str, object]]] = {
@@ -122,4 +146,5 @@ _AREAS: dict[Area, Callable[[Firmware], Mapping[str, object]]] = {
     "settings": lambda firmware: firmware.settings(),
     "pki": _pki,
     "gatts": lambda firmware: firmware.gatts(),
+    "nvs": _other_entries,
 }

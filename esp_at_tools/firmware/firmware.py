@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from esp_at_tools.catalog.chips import Chip, find_chip
-from esp_at_tools.errors import EspAtError, FormatError, InputError
+from esp_at_tools.errors import CheckFailedError, FormatError, InputError
 from esp_at_tools.firmware.flash_map import FlashMap, locate
 from esp_at_tools.firmware.opening import (
     agreed_chip,
@@ -33,6 +33,7 @@ from esp_at_tools.settings.names import (
     FACTORY_PARAM,
     LEGACY_PARTITIONS,
     PKI_ITEMS,
+    PRIVATE_KEY_MARK,
     SETTINGS,
     check_name,
     gatt_row_index,
@@ -311,25 +312,36 @@ class Firmware:
         return self._opened.changes_to(Contents.of(self.layout))
 
     def patches(self) -> list[Patch]:
-        """Return the partitions that have changed, by address."""
+        """Return the partitions that have changed, by address.
+
+        Raises:
+            InputError: the contents do not fit.
+        """
+        try:
+            contents = self.layout.contents()
+        except InputError as error:
+            raise InputError(f"{self.source.path}: {error.message}", error.hint) from error
         changed = [
             Patch(name, self.places[name].offset, self.places[name].size, data)
-            for name, data in self.layout.contents().items()
+            for name, data in contents.items()
             if data != self._partitions[name]
         ]
         return sorted(changed, key=lambda patch: patch.offset)
 
     @property
     def key_partitions(self) -> frozenset[str]:
-        """The partitions that hold private keys, so that files with them are for their owner only."""
-        groups = self.layout.pki_groups()
-        keys = (name for name, group in groups.items() if group.endswith("_key"))
-        return frozenset(groups[name] if groups[name] in self.places else MFG_NVS for name in keys)
+        """The partitions that hold private keys, so that files with them are for their owner only.
 
-    @property
-    def holds_private_keys(self) -> bool:
-        """Whether any partition holds a private key."""
-        return bool(self.key_partitions)
+        A key may also stand where none belongs: beside a certificate, or erased but still in flash.
+        """
+        groups = set(self.layout.pki_groups().values())
+        return frozenset(
+            name
+            for name, data in self.layout.contents().items()
+            if PRIVATE_KEY_MARK in data
+            or (name.endswith("_key") and data.count(0xFF) < len(data))
+            or (name == MFG_NVS and any(group.endswith("_key") for group in groups))
+        )
 
     # --- writing -----------------------------------------------------------------------------
 
@@ -338,7 +350,7 @@ class Firmware:
 
         Raises:
             InputError: it cannot be written there.
-            EspAtError: what was written does not read back as asked; nothing is left of it.
+            CheckFailedError: what was written does not read back as asked; nothing is left of it.
         """
         secret = {self.places[name].offset for name in self.key_partitions}
         pending = self.source.output(path, self.patches(), secret=secret)
@@ -364,7 +376,7 @@ class Firmware:
         wanted = Contents.of(self.layout)
         layout = self._layout_of(self.source.reread(pending))
         if Contents.of(layout) != wanted:
-            raise EspAtError(
+            raise CheckFailedError(
                 f"{self.source.path}: the changed firmware does not read back as asked",
                 "nothing was written; this is a bug, please report it",
             )

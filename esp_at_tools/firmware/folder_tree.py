@@ -91,7 +91,8 @@ class FolderTree:
 def walk(root: Path) -> Iterator[tuple[str, bool]]:
     """Yield the name of everything in a folder, with whether it is a folder; a folder before its contents.
 
-    Links are followed, except one that leads nowhere.
+    Links are followed, except one that leads nowhere. Temporary files of a run that was killed are
+    left out.
 
     Raises:
         InputError: there is too much in it, or a link leads to a folder that holds the link.
@@ -107,13 +108,23 @@ def walk(root: Path) -> Iterator[tuple[str, bool]]:
             raise InputError(f"{root}: holds too many files for a release", "give the release's folder")
         for entry in entries:
             name = prefix + entry.name
-            is_folder = entry.is_dir()
+            if files.is_temporary(entry.name):
+                continue
+            is_folder = _leads_to_folder(entry)
             yield name, is_folder
             if is_folder:
                 real = os.path.realpath(entry.path)
                 if entry.is_symlink() and real in above:
                     raise InputError(f"{entry.path}: is a link to a folder that holds it", "remove the link")
                 waiting.append((f"{name}/", (*above, real)))
+
+
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    """Tell whether an entry is a folder or a link to one; a link to itself leads nowhere."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 class _StagedFiles:

@@ -72,8 +72,10 @@ class ZipTree:
             ) from error
 
     def _checked(self, archive: zipfile.ZipFile) -> Iterator[zipfile.ZipInfo]:
-        infos = [info for info in archive.infolist() if not info.is_dir()]
         where = str(self.path)
+        for info in archive.infolist():
+            check_member(info.filename, where)
+        infos = [info for info in archive.infolist() if not info.is_dir()]
         if len(infos) > MAX_MEMBERS or sum(info.file_size for info in infos) > MAX_TOTAL_SIZE:
             raise InputError(
                 f"{where}: is too large for a release",

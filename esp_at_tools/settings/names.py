@@ -176,6 +176,9 @@ def _pki_items() -> dict[str, PkiItem]:
 PKI_ITEMS = _pki_items()
 """Every PKI item by name."""
 
+PRIVATE_KEY_MARK = b"PRIVATE KEY-----"
+"""Stands in every private key in PEM form."""
+
 PKI_GROUPS = tuple(dict.fromkeys(item.group for item in PKI_ITEMS.values()))
 """The NVS namespaces, and the legacy partitions, of certificates and keys."""
 

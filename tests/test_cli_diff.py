@@ -162,3 +162,29 @@ def test_official_forms_make_no_difference(cli, shared, tmp_path):
     assert result.status == 1
     assert ("firmware", "layout") in differences(result)
     assert all(area != "apps" for area, _ in differences(result))  # assembled from that release's application
+
+
+def test_what_a_quick_look_misses(cli, tmp_path):
+    """Flags, entries in other namespaces, and an application that cannot be read are differences, too."""
+    plain = tmp_path / "plain.bin"
+    plain.write_bytes(builders.image())
+    rows = "storage,namespace,,\nserial,data,string,A17\nblob,data,hex2bin,0102\n"
+    other = tmp_path / "other.bin"
+    other.write_bytes(builders.image(builders.generate(builders.mfg_csv(rows))))
+    found = cli("diff", plain, other, "--json")
+    assert found.status == 1
+    names = {(each["area"], each["name"]) for each in json.loads(found.out)["differences"]}
+    assert names == {("nvs", "storage/serial"), ("nvs", "storage/blob")}
+
+    flagged = bytearray(plain.read_bytes())
+    row = bytes(flagged).index(b"ota_1\0", builders.TABLE_OFFSET)
+    flagged[row + 16] |= 1
+    other.write_bytes(flagged)
+    assert "ota_1  flags absent → encrypted" in cli("diff", plain, other).out
+
+    broken = bytearray(plain.read_bytes())
+    broken[0x230000:0x230100] = bytes(256)
+    other.write_bytes(broken)
+    found = cli("diff", plain, other)
+    assert found.status == 1
+    assert "ota_1" in found.out

@@ -80,3 +80,26 @@ def test_the_repository_names_no_foreign_place() -> None:
             continue
         text = path.read_text("utf-8", errors="replace")
         assert not [word for word in bad if word in text], relative
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize(
+    ("redirection", "status"), [(">/dev/full", 2), ("2>/dev/full", 0), (">&-", 0), ("2>&- nothing", 2)]
+)
+def test_an_output_that_cannot_be_written_ends_in_a_status(
+    tmp_path: Path, redirection: str, status: int
+) -> None:
+    csv = tmp_path / "a.csv"
+    csv.write_text("key,type,encoding,value\nspace,namespace,,\nnumber,data,u8,7\n")
+    program = f'"{sys.executable}" -m esp_at_tools'
+    subprocess.run(["/bin/sh", "-c", f"{program} nvs generate a.csv a.bin 0x3000"], cwd=tmp_path, check=True)
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"{program} nvs dump a.bin --format csv {redirection}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == status
+    assert "Traceback" not in done.stderr
+    assert "internal error" not in done.stderr

@@ -81,9 +81,9 @@ def _print(result: Comparison, a: Path, b: Path) -> None:
 
 def _text(found: Difference) -> str:
     if isinstance(found.a, dict) and isinstance(found.b, dict):
-        keys = [key for key in found.a if found.a[key] != found.b.get(key)]
+        keys = [key for key in {**found.a, **found.b} if found.a.get(key) != found.b.get(key)]
         return "; ".join(
-            f"{key} {_value(key, found.a[key])} → {_value(key, found.b.get(key))}" for key in keys
+            f"{key} {_value(key, found.a.get(key))} → {_value(key, found.b.get(key))}" for key in keys
         )
     return f"{_value('', found.a)} → {_value('', found.b)}"
 

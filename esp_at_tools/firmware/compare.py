@@ -115,7 +115,7 @@ def _partitions(firmware: Firmware) -> Mapping[str, object]:
             "subtype": partition.subtype_name,
             "offset": partition.offset,
             "size": partition.size,
-            "flags": ":".join(partition.flag_names),
+            **({"flags": ":".join(partition.flag_names)} if partition.flags else {}),
         }
     return partitions
 

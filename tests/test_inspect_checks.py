@@ -182,7 +182,7 @@ IMAGE_DAMAGE: dict[str, tuple[Callable[[bytearray], object], set[tuple[str, str]
     "no secondary table": (without_secondary, {("secondary-table-missing", "warning")}),
     "flipped setting": (
         lambda d: put(d, builders.MFG_OFFSET + 64 + 32 + 24, b"\x63"),
-        {("nvs-problem", "error")},
+        {("nvs-problem", "error"), ("settings-missing", "warning")},
     ),
 }
 

@@ -12,6 +12,9 @@ from esp_at_tools.cli.common import NUMBER, PATH, current_output, json_option, t
 from esp_at_tools.firmware.compare import Comparison, Difference, compare
 from esp_at_tools.firmware.firmware import Firmware, PkiDigest
 
+MAX_SHOWN = 100
+"""Most characters of one value that are shown; ``--json`` has all."""
+
 _TITLES = {
     "firmware": "Firmware",
     "apps": "Applications",
@@ -97,4 +100,5 @@ def _value(key: str, value: object) -> str:
         return ", ".join(f"{name} {_value(name, part)}" for name, part in value.items())
     if key == "sha256":
         return f"{str(value)[:12]}…"
-    return f"{value:#x}" if key in ("offset", "size") else str(value)
+    text = f"{value:#x}" if key in ("offset", "size") else str(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}… ({len(text)} characters)"

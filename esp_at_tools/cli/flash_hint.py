@@ -49,18 +49,35 @@ def _changed_parts(
         f"Or what changed alone ({total}; the module keeps the rest):",
         f"  {_join('esp-at-tool', 'flash', target, *only, '-p', PORT)}",
     ]
-    files = [(f"{patch.offset:#x}", parts.get(patch.name)) for patch in patches]
-    if all(path is not None for _, path in files):
-        words = [str(word) for pair in files for word in pair]
-        return [*lines, f"  {_esptool(firmware, *words)}"]
-    places = ", ".join(f"{patch.name} at {patch.offset:#x}" for patch in patches)
-    option = "--mfg-nvs-output FILE" if firmware.layout.name == "modern" else "--partitions-output DIR"
-    words = [word for patch in patches for word in (f"{patch.offset:#x}", f"{patch.name}.bin")]
+    written = {**_of_release(firmware, target), **parts}
+    words = [
+        str(word)
+        for patch in patches
+        for word in (f"{patch.offset:#x}", written.get(patch.name, f"{patch.name}.bin"))
+    ]
+    if all(patch.name in written for patch in patches):
+        return [*lines, "with esptool:", f"  {_esptool(firmware, *words)}"]
+    option = "--mfg-nvs-output mfg_nvs.bin" if firmware.layout.name == "modern" else "--partitions-output ."
     return [
         *lines,
+        f"with esptool, once {option} has made the file{'s' if len(patches) > 1 else ''}:",
         f"  {_esptool(firmware, *words)}",
-        f"  ({places}; {option} writes it as a file of its own)",
     ]
+
+
+def _of_release(firmware: Firmware, target: Path) -> dict[str, Path]:
+    """Return the files of a release folder that hold one partition each, by the partition's name."""
+    if firmware.kind != "release" or not target.is_dir():
+        return {}
+    from esp_at_tools.firmware.release import Release
+
+    assert isinstance(firmware.source, Release)  # noqa: S101 - what the kind says
+    files = firmware.source.args.files
+    folder = target / firmware.source.prefix
+    named = {
+        name: folder / files[place.offset] for name, place in firmware.places.items() if place.offset in files
+    }
+    return {name: path for name, path in named.items() if path.is_file()}
 
 
 def _partition_alone(firmware: Firmware, target: Path) -> list[str]:

@@ -34,7 +34,7 @@ secondary-table-missing        warning  ``at_customize`` holds no secondary tabl
 partition-damaged              error    a certificate or GATT partition that the firmware cannot read
 nvs-problem                    varies   what the firmware loses of ``mfg_nvs``, or copes with
 nvs-nearly-full                warning  few entries of ``mfg_nvs`` are left
-settings-missing               warning  no settings at all
+settings-missing               warning  settings that every official firmware has are not there
 setting-NAME                   warning  a rule that the value of this setting breaks
 pins-not-checked               info     the chip is not known
 pki-…                          varies   see :mod:`esp_at_tools.pki.checks`; validity is at most a warning
@@ -61,6 +61,7 @@ from esp_at_tools.firmware.release_checks import RELEASE_CHECKS, Found
 from esp_at_tools.firmware.survey import AppSlot, FlashImage, Survey
 from esp_at_tools.formats import gatts, partition_checks
 from esp_at_tools.formats.partition_table import AT_CUSTOMIZE, PartitionTable, TableProblem
+from esp_at_tools.settings.layout import missing_settings
 from esp_at_tools.settings.legacy import LegacyLayout
 from esp_at_tools.settings.modern import PARTITION as MFG_NVS
 from esp_at_tools.settings.modern import ModernLayout
@@ -291,8 +292,10 @@ def _settings(survey: Survey) -> Iterator[Found]:
 
     firmware = survey.firmware
     values = {name: value for name, value in firmware.layout.settings().items() if name in SETTINGS}
-    if not values:
-        yield "settings-missing", "warning", "there are no settings: the firmware uses its built-in ones", ""
+    missing = missing_settings(firmware.layout) if values else []
+    if not values or missing:
+        what = f"{', '.join(missing)} are not there" if missing else "there are no settings"
+        yield "settings-missing", "warning", f"{what}: the firmware uses its built-in values", ""
     for found in check_settings(values, values, firmware.chip, layout=firmware.layout.name):
         yield f"setting-{found.setting.replace('_', '-')}", "warning", found.message, found.hint
     if firmware.chip is None and any(name in values for name in PIN_SETTINGS):

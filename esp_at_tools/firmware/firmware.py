@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from esp_at_tools.catalog.chips import Chip, find_chip
 from esp_at_tools.errors import CheckFailedError, FormatError, InputError
 from esp_at_tools.firmware.flash_map import FlashMap, locate
+from esp_at_tools.firmware.identify import TABLE_MAGIC
 from esp_at_tools.firmware.opening import (
     agreed_chip,
     check_extents,
@@ -196,7 +197,8 @@ class Firmware:
                         f"{option}: {path} is a partition alone, without a table", "leave it out"
                     )
             return cls._of_partition(source, chip)
-        flash_map = locate(source, partition_table_offset)
+        alone = source.kind == "image" and source.read(0, 2) == TABLE_MAGIC  # a table, no flash
+        flash_map = None if alone else locate(source, partition_table_offset)
         if flash_map is None:
             raise no_table(source)
         return cls._of_flash(source, flash_map, chip, parameter_offset)

@@ -170,6 +170,12 @@ def check_whole(source: Source, flash_map: FlashMap, app: AppImage | None) -> No
     if is_flash_size(source.end) or source.end in ends:
         return
     tail = source.read(max(source.end - MAX_BLANK_TAIL, 0), min(MAX_BLANK_TAIL, source.end))
+    below = 1 << (source.end.bit_length() - 1)
+    if source.end - below < MAX_BLANK_TAIL and is_flash_size(below):
+        raise InputError(
+            f"{source.path}: is {source.end - below} bytes longer than a flash of {below} bytes",
+            "download it again; a filled image is exactly as large as the flash",
+        )
     if tail.count(0xFF) == len(tail):
         raise InputError(
             f"{source.path}: is cut off: it ends at {source.end:#x}, in the middle of blank flash",

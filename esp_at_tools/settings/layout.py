@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from typing import Literal, Protocol
 
 from esp_at_tools.errors import InputError
+from esp_at_tools.settings.names import SETTINGS
+
+_LATER = ("sys_store",)
+"""Settings that came with a later version: v5.0 reads them, v3 and v4 have no use for them."""
 
 LayoutName = Literal["modern", "legacy"]
 Value = int | str
@@ -48,6 +52,15 @@ class Layout(Protocol):
 
     def contents(self) -> Mapping[str, bytes]:
         """Return the contents of the partitions by name, each as long as it was or as it must be."""
+
+
+def missing_settings(layout: Layout) -> list[str]:
+    """Return the settings that every official firmware of a layout has and this one has not."""
+    if layout.name == "legacy":
+        return []  # its record has fixed fields
+    present = layout.settings()
+    needed = (name for name, setting in SETTINGS.items() if setting.nvs_type and name not in _LATER)
+    return [name for name in needed if name not in present]
 
 
 def cannot_hold(name: str, layout: str, reason: str, hint: str = "") -> InputError:

@@ -185,6 +185,8 @@ PKI_GROUPS = tuple(dict.fromkeys(item.group for item in PKI_ITEMS.values()))
 LEGACY_PARTITIONS = (FACTORY_PARAM, BLE_DATA, *PKI_GROUPS)
 """The partitions of the legacy layout that hold what can be changed."""
 
+NAMES_HINT = f"the names are {', '.join([*SETTINGS, *PKI_ITEMS])} and cfg0, cfg1, …"
+
 _GATT_ROW = re.compile(r"cfg(0|[1-9][0-9]{0,2})\Z")
 
 
@@ -209,6 +211,8 @@ def check_name(name: str) -> str:
         hint = f"the rows are cfg0 to cfg{MAX_GATT_ROWS - 1}"
         raise InputError(f"{name!r} is not the name of a GATT row", hint)
     known = [*SETTINGS, *PKI_ITEMS, "cfg0"]
-    near = difflib.get_close_matches(name.replace("-", "_"), known, n=1)
-    hint = f"did you mean {near[0]}?" if near else "see 'esp-at-tool modify-bin --help' for the names"
+    meant = name.replace("-", "_").lower()
+    near = [each for each in known if each.split(".")[0] == meant]
+    near = near or difflib.get_close_matches(meant, known, n=1)
+    hint = f"did you mean {' or '.join(near)}?" if near else NAMES_HINT
     raise InputError(f"{name!r} is not the name of a setting, a PKI item or a GATT row", hint)

@@ -61,6 +61,15 @@ def old_hash(number: int, **options) -> bytes:
     return cert("rsa2048", encoding=Encoding.DER, **options).replace(oid + b"\x0b", oid + bytes([number]))
 
 
+def with_serial(number: int) -> bytes:
+    """A certificate whose serial number is changed, to one that no library issues."""
+    version = bytes.fromhex("a003020102")
+    serial = b"\x02\x01" + number.to_bytes(1, "big", signed=True)
+    der = cert(encoding=Encoding.DER)
+    assert version + b"\x02\x01\x01" in der
+    return der.replace(version + b"\x02\x01\x01", version + serial)
+
+
 def unpadded() -> bytes:
     """A certificate whose base64 lacks its = at the end."""
     padded = next(text for size in range(1, 9) if b"=" in (text := cert(cn="x" * size)))
@@ -121,6 +130,8 @@ CERTIFICATES = {
     "rsa1024": (lambda: cert("rsa1024"), "pki-weak-key", "warning", False),
     "sha1": (lambda: old_hash(5, issuer="y"), "pki-weak-signature", "warning", False),
     "md5": (lambda: old_hash(4, issuer="y"), "pki-weak-signature", "warning", False),
+    "serial 0": (lambda: with_serial(0), "pki-serial-number", "warning", False),
+    "serial -5": (lambda: with_serial(-5), "pki-serial-number", "warning", False),
     "not CA": (lambda: cert(ca=False), "pki-not-ca", "warning", False),
     "a key": (private, "pki-wrong-kind", "error", False),
     "a locked key": (lambda: private(password=b"x"), "pki-wrong-kind", "error", False),
@@ -180,6 +191,8 @@ def test_every_check_has_a_case():
 def test_what_reads_pem_only():
     assert ids("certificate", cert(ca=False, encoding=Encoding.DER), pem_only=True) == ["pki-der-unread"]
     assert ids("certificate", cert(ca=False), pem_only=True) == []
+    for form in (PKCS8, TRADITIONAL):  # one of the two is enough for one key
+        assert ids("private_key", private("ec256-1", Encoding.DER, form), pem_only=True) == ["pki-der-unread"]
 
 
 def test_what_mbedtls_takes_is_not_refused():
@@ -196,6 +209,23 @@ def test_what_mbedtls_takes_is_not_refused():
     assert ids("private_key", params + private("ec256-1", Encoding.PEM, TRADITIONAL)) == []
     assert ids("private_key", cert() + private()) == []
     assert ids("private_key", private("ec256-1", Encoding.DER, TRADITIONAL)) == []
+
+
+def test_a_serial_number_that_is_not_positive_is_one_warning_of_ours(recwarn):
+    for number in (0, -5):
+        data = with_serial(number)
+        (finding,) = check_item("ca", data, now=NOW, name="mqtt_ca")
+        assert finding.message.startswith(f"mqtt_ca: has the serial number {number}, ")
+        assert not any(found.level == "error" for found in check_set(data, data, private()))
+    assert list(recwarn) == []
+
+
+def test_certificates_that_a_later_library_refuses_are_findings(monkeypatch):
+    def refuse(_der: bytes) -> x509.Certificate:
+        raise ValueError("invalid serial")
+
+    monkeypatch.setattr(x509, "load_der_x509_certificate", refuse)
+    assert ids("ca", with_serial(-7)) == ["pki-unreadable"]
 
 
 def test_roots_may_be_signed_with_sha1():

@@ -263,6 +263,33 @@ def test_rsa_key_whose_parts_do_not_fit(part):
         read_pki(text, "x")
 
 
+def test_serial_number_that_is_not_positive(recwarn):
+    good = certificate().public_bytes(Encoding.DER)
+    serial = bytes.fromhex("a003020102020300ab12")
+    assert serial in good
+    info = read_pki(good.replace(serial, serial[:7] + b"\xfe\xab\x12"), "x")
+    assert int(info.serial, 16) == 0xFEAB12 - (1 << 24)
+    assert list(recwarn) == []
+
+
+def test_an_item_is_parsed_once(monkeypatch):
+    from cryptography.hazmat.primitives import serialization as library
+
+    calls = []
+    original = library.load_der_private_key
+    monkeypatch.setattr(
+        library, "load_der_private_key", lambda *args, **kw: calls.append(1) or original(*args, **kw)
+    )
+    fresh = ec.generate_private_key(ec.SECP256R1())
+    data = fresh.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, PLAIN)
+    assert load(data, "a").key is load(data, "b", "private_key").key
+    assert read_pki(data, "c").public_key_sha256
+    assert len(calls) == 1
+    for name in ("a", "b"):  # what cannot be read is told under its own name each time
+        with pytest.raises(FormatError, match=f"^{name}: its private key cannot be read"):
+            load(data.replace(b"\nM", b"\nN"), name)
+
+
 def test_no_key_material_in_errors_or_representations():
     data = key_bytes("secp256r1", form=PrivateFormat.TraditionalOpenSSL)
     body = data.splitlines()[1]

@@ -20,6 +20,7 @@ from esp_at_tools.pki.items import (
     distinguished_names,
     is_authority,
     key_type,
+    serial_number,
     signature_hash,
 )
 
@@ -185,13 +186,25 @@ _SEC1 = b"\x02\x01\x01\x04"  # version 1 and an octet string, after the header o
 
 def _der_key(item: Item) -> _Found:
     """Find DER that mbedTLS 3.6 refuses for the NUL after it, as it does all but an EC key in SEC 1 form."""
-    if item.contents.format == "der" and item.contents.key is not None and _SEC1 not in item.data[2:8]:
+    if item.pem_only or item.contents.format != "der":  # where PEM alone is read, that is all there is to say
+        return
+    if item.contents.key is not None and _SEC1 not in item.data[2:8]:
         yield "is a key in DER, which recent firmware (mbedTLS 3.6) cannot read", "convert it to PEM"
 
 
 def _der_where_pem_only(item: Item) -> _Found:
     if item.pem_only and item.contents.format == "der":
         yield "is DER, and what uses it in the firmware reads PEM only", "convert it to PEM"
+
+
+def _serial_not_positive(item: Item) -> _Found:
+    for which, certificate in _titled(item):
+        number = serial_number(certificate)
+        if number <= 0:
+            yield (
+                f"{which}has the serial number {number}, which RFC 5280 forbids; servers may refuse it",
+                "issue it again with a positive serial number",
+            )
 
 
 def _not_ca(item: Item) -> _Found:
@@ -270,6 +283,7 @@ ITEM_CHECKS = (
     Check("pki-expires-soon", "warning", False, _expires_soon),
     Check("pki-weak-key", "warning", False, _weak_key),
     Check("pki-weak-signature", "warning", False, _weak_signature),
+    Check("pki-serial-number", "warning", False, _serial_not_positive),
     Check("pki-der-key", "warning", False, _der_key),
     Check("pki-der-unread", "warning", False, _der_where_pem_only),
     Check("pki-not-ca", "warning", False, _not_ca),

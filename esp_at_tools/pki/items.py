@@ -7,6 +7,7 @@ says is not passed on.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import warnings
 from collections.abc import Iterator
@@ -100,11 +101,18 @@ class Contents:
 
 
 @contextlib.contextmanager
+def without_warnings() -> Iterator[None]:
+    """Drop what the cryptography library warns of; what matters to the firmware is a check of ours."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextlib.contextmanager
 def _quietly(message: str, hint: str = _GIVE) -> Iterator[None]:
     """Turn whatever the library raises into a FormatError with ``message``; drop its warnings."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with without_warnings():
             yield
     except EspAtError:
         raise
@@ -112,20 +120,28 @@ def _quietly(message: str, hint: str = _GIVE) -> Iterator[None]:
         raise FormatError(message, hint) from None
 
 
+_CACHED = 64  # more items than a firmware has; one is looked at by itself, in its set, and in the report
+
+
 def _der_key(der: bytes, name: str) -> PrivateKeyTypes | None:
     """Read a private key; None if it needs a password."""
+    with _quietly(f"{name}: its private key cannot be read", "export the key again"):
+        return _parse_key(der)
+
+
+@functools.lru_cache(maxsize=_CACHED)
+def _parse_key(der: bytes) -> PrivateKeyTypes | None:
     from cryptography.hazmat.primitives.asymmetric import rsa
     from cryptography.hazmat.primitives.serialization import load_der_private_key
 
-    with _quietly(f"{name}: its private key cannot be read", "export the key again"):
-        try:
-            # The library's own test, which takes a tenth of a second, looks for primes as well.
-            key = load_der_private_key(der, None, unsafe_skip_rsa_key_validation=True)
-        except TypeError:  # the library's way to ask for a password
-            return None
-        if isinstance(key, rsa.RSAPrivateKey):
-            _check_rsa(key.private_numbers())
-        return key
+    try:
+        # The library's own test, which takes a tenth of a second, looks for primes as well.
+        key = load_der_private_key(der, None, unsafe_skip_rsa_key_validation=True)
+    except TypeError:  # the library's way to ask for a password
+        return None
+    if isinstance(key, rsa.RSAPrivateKey):
+        _check_rsa(key.private_numbers())
+    return key
 
 
 def _check_rsa(key: RSAPrivateNumbers) -> None:
@@ -146,13 +162,18 @@ def _check_rsa(key: RSAPrivateNumbers) -> None:
 
 
 def _der_certificate(der: bytes, name: str) -> x509.Certificate:
+    with _quietly(f"{name}: its certificate cannot be read", "export the certificate again"):
+        return _parse_certificate(der)
+
+
+@functools.lru_cache(maxsize=_CACHED)
+def _parse_certificate(der: bytes) -> x509.Certificate:
     from cryptography.x509 import load_der_x509_certificate
 
-    with _quietly(f"{name}: its certificate cannot be read", "export the certificate again"):
-        certificate = load_der_x509_certificate(der)
-        # The library reads these two when they are asked for, and fails then.
-        _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-        return certificate
+    certificate = load_der_x509_certificate(der)
+    # The library reads these when they are asked for, and fails then.
+    _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc, certificate.serial_number
+    return certificate
 
 
 _FOREIGN_LABELS = {
@@ -354,6 +375,16 @@ def signature_hash(certificate: x509.Certificate) -> str:
         return "unknown"
 
 
+def serial_number(certificate: x509.Certificate) -> int:
+    """Return the serial number, without the library's warning of one that is not positive.
+
+    Raises:
+        FormatError: the library does not read such a number.
+    """
+    with _quietly("certificate: its serial number cannot be read", "issue the certificate again"):
+        return certificate.serial_number
+
+
 def describe(contents: Contents, data: bytes) -> PkiInfo:
     """Say what the item ``data`` is, of which ``contents`` are the parts."""
     digest = hashlib.sha256(data).hexdigest()
@@ -374,7 +405,7 @@ def describe(contents: Contents, data: bytes) -> PkiInfo:
         count=len(contents.certificates),
         subject=subject,
         issuer=issuer,
-        serial=f"{first.serial_number:x}",
+        serial=f"{serial_number(first):x}",
         not_before=first.not_valid_before_utc,
         not_after=first.not_valid_after_utc,
         key_type=kind_of_key,

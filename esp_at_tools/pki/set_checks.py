@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from esp_at_tools.pki.items import Contents, Level, PkiInfo, PkiKind, distinguished_names
+from esp_at_tools.pki.items import Contents, Level, PkiInfo, PkiKind, distinguished_names, without_warnings
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -87,7 +87,8 @@ def _signed_by(certificate: x509.Certificate, authority: x509.Certificate) -> bo
     from cryptography.exceptions import InvalidSignature
 
     try:
-        certificate.verify_directly_issued_by(authority)
+        with without_warnings():
+            certificate.verify_directly_issued_by(authority)
     except InvalidSignature:
         return False
     except Exception:  # noqa: BLE001 - a key or signature that the library does not know proves nothing

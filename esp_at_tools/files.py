@@ -9,7 +9,7 @@ import re
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 from esp_at_tools.errors import InputError
 
@@ -190,19 +190,125 @@ def write_file(path: Path, chunks: bytes | Iterable[bytes | memoryview], *, priv
 
 
 def replace_files(pairs: Iterable[tuple[Path, Path]]) -> None:
-    """Rename staged files over their targets, in the order given, and flush the folders."""
+    """Rename staged files over their targets, in the order given, and flush the folders.
+
+    When one fails, those before it are taken back as far as they can be: a new file is removed again,
+    unless one that stood there before was replaced after it, since that may depend on it.
+
+    Raises:
+        InputError: one cannot be replaced; no staged file is left behind.
+    """
     pairs = list(pairs)
+    progress = _Progress()
     try:
-        for staged, target in pairs:
-            staged.replace(target)
+        with progress:
+            for staged, target in pairs:
+                with progress.step(target):
+                    staged.replace(target)
+            for folder in {target.parent for _, target in pairs}:
+                sync_folder(folder)
     except OSError as error:
-        raise InputError(
-            f"{target}: cannot be replaced: {error.strerror or error}",
-            "what was asked for may be done in part: run the same command again",
-        ) from error
+        raise InputError(f"{target}: cannot be replaced: {error.strerror or error}", progress.hint) from error
     finally:
         for staged, _ in pairs:
             with contextlib.suppress(OSError):
                 staged.unlink()
-    for folder in {target.parent for _, target in pairs}:
-        sync_folder(folder)
+
+
+class Staged(Protocol):
+    """An output that is complete on disk but does not stand in its place yet."""
+
+    @property
+    def target(self) -> Path:
+        """Where it will stand."""
+
+    def commit(self) -> None:
+        """Put it in its place, in one step."""
+
+    def discard(self) -> None:
+        """Remove it; nothing has changed."""
+
+
+class _Progress:
+    """Which new outputs stand in their places and can still be removed."""
+
+    def __init__(self) -> None:
+        self._new: list[Path] = []
+        self.hint = "nothing was changed"
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        """On an error, remove what is new."""
+        if error is not None:
+            for path in reversed(self._new):
+                _remove(path)
+
+    @contextlib.contextmanager
+    def step(self, target: Path) -> Iterator[None]:
+        """Do one step, which puts something at ``target``."""
+        existed = os.path.lexists(target)
+        yield
+        if existed:
+            self._new.clear()
+            self.hint = "what was asked for may be done in part: run the same command again"
+        else:
+            self._new.append(target)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it, if that can be done."""
+    if path.is_dir() and not path.is_symlink():
+        import shutil
+
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    with contextlib.suppress(OSError):
+        path.unlink()
+
+
+@contextlib.contextmanager
+def written_together(new_folder: Path | None = None, *, private: bool = False) -> Iterator[list[Staged]]:
+    """Give a list for staged outputs, which take their places when the block ends: all of them, or none.
+
+    The new ones come first, then those that replace something, each in the order of the list: until the
+    first of the latter stands, everything can be taken back. When a later one of them fails, what stands
+    stays; there is no way to replace several files at once. On any error in the block nothing stays.
+
+    Args:
+        new_folder: a folder that is made for some of them, and removed again on an error.
+        private: that folder is for its owner only.
+
+    Raises:
+        InputError: the folder cannot be made, or an output cannot take its place.
+    """
+    outputs: list[Staged] = []
+    if new_folder is not None:
+        try:
+            new_folder.mkdir(mode=0o700 if private else 0o777)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise InputError(f"{new_folder}: cannot be made: {reason}", "nothing was changed") from error
+    try:
+        yield outputs
+        _commit_all(outputs)
+    except BaseException:
+        for output in outputs:
+            with contextlib.suppress(OSError):
+                output.discard()
+        if new_folder is not None:
+            with contextlib.suppress(OSError):  # what could not be taken back may be in it
+                new_folder.rmdir()
+        raise
+
+
+def _commit_all(outputs: Iterable[Staged]) -> None:
+    progress = _Progress()
+    try:
+        with progress:
+            for output in sorted(outputs, key=lambda output: os.path.lexists(output.target)):
+                with progress.step(output.target):
+                    output.commit()
+    except InputError as error:
+        raise InputError(error.message, progress.hint) from error

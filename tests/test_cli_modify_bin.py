@@ -195,6 +195,11 @@ def test_the_same_value_twice_is_once(modify, samples):
 # --- the report ------------------------------------------------------------------------------------------
 
 
+def test_the_same_value_in_two_spellings_is_once(modify, samples):
+    document = modify(samples / "image.bin", "--baud", "9600", "--set", "uart_baudrate=0x2580")
+    assert changes(document) == {"uart_baudrate": 9600}
+
+
 def test_unchanged_values_are_reported_as_such(cli, samples, tmp_path):
     out = tmp_path / "out.bin"
     result = cli("modify-bin", "-in", samples / "image.bin", "-o", out, "-tx", "7", "-cc", "CN", "-b", "9600")

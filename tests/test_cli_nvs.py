@@ -155,6 +155,31 @@ def test_generate_leaves_an_output_that_exists_alone_on_an_error(folder: Path, c
     assert (folder / "out.bin").read_bytes() == b"old"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["in.csv", "in.csv", "0x4000"], "in.csv: is the CSV itself"),
+        (["in.csv", "link", "0x4000"], "link: is the CSV itself (in.csv)"),
+        (["in.csv", "ca.pem", "0x4000"], "ca.pem: is a file that in.csv names"),
+        (["in.csv", "./sub/../ca.pem", "0x4000"], "ca.pem: is a file that in.csv names (ca.pem)"),
+        (["in.csv", "keys", "0x4000", "--encrypt", "--keys", "keys"], "keys: is the keys of --keys"),
+        (["in.csv", "out.bin", "0x4000", "--encrypt", "--new-keys", "ca.pem"], "ca.pem: exists"),
+    ],
+)
+def test_generate_does_not_replace_what_it_reads(
+    folder: Path, cli, arguments: list[str], message: str
+) -> None:
+    (folder / "sub").mkdir()
+    (folder / "link").symlink_to("in.csv")
+    (folder / "keys").write_bytes(NvsKeys.generate().to_bytes())
+    before = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    result = cli("nvs", "generate", *arguments)
+    assert result.status == 2
+    assert message in result.err.splitlines()[0]
+    assert "another" in result.err.splitlines()[1]
+    assert {path: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+
+
 def test_dump_json_has_the_shape_of_the_contract(folder: Path, cli) -> None:
     text = HEADER + (
         "n,namespace,,\ni,data,i64,-5\ns,data,string,é\nt,data,string_base64,/w==\nb,data,hex2bin,0aFF\n"

@@ -31,6 +31,7 @@ from esp_at_tools.device.plan import FlashPlan, make_plan
 from esp_at_tools.device.ports import choose_ports
 from esp_at_tools.errors import InputError
 from esp_at_tools.firmware.firmware import Firmware
+from esp_at_tools.firmware.source import StagedFile
 from esp_at_tools.numbers import format_size
 
 BUILD_FOLDER = Path("build")
@@ -139,9 +140,10 @@ def _input(path: Path | None) -> Path:
 def _write_parts(folder: Path, commands: EsptoolCommands) -> None:
     """Write the pieces; any of them may hold private keys, so they are for their owner only."""
     files.check_new_folder(folder)
-    folder.mkdir(mode=0o700)
-    for path, segment in commands.parts:
-        files.write_file(path, segment.data, private=True)
+    with files.written_together(folder, private=True) as pending:
+        for path, segment in commands.parts:
+            target = files.check_output(path)
+            pending.append(StagedFile(target, files.stage_file(target, [segment.data], private=True)))
 
 
 # --- flashing ------------------------------------------------------------------------------------

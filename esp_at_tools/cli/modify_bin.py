@@ -23,7 +23,7 @@ from esp_at_tools.cli.flash_hint import flash_lines
 from esp_at_tools.errors import InputError
 from esp_at_tools.firmware.firmware import Change, Firmware, PkiDigest
 from esp_at_tools.firmware.modify import Outcome, Request, modify
-from esp_at_tools.firmware.source import Patch, PendingOutput, StagedFile
+from esp_at_tools.firmware.source import Patch, StagedFile
 from esp_at_tools.numbers import format_size
 from esp_at_tools.settings.modern import PARTITION as MFG_NVS
 from esp_at_tools.settings.names import PKI_ITEMS, SETTINGS, check_name
@@ -259,7 +259,7 @@ class _Asked:
     def __init__(self) -> None:
         self.request = Request()
         self.sources: dict[str, str] = {}
-        self._texts: dict[str, str] = {}
+        self._values: dict[str, object] = {}
 
     def take_assignment(self, name: str, text: str) -> None:
         source = f"--set {name}"
@@ -270,16 +270,16 @@ class _Asked:
         self.take(name, text.removeprefix("@") if name in PKI_ITEMS else text, source)
 
     def take(self, name: str, text: str, source: str) -> None:
-        before = self._texts.setdefault(name, text)
-        if before != text:
+        if name in PKI_ITEMS and not text:
+            raise InputError(f"{source}: the path is empty", "give the path of a PEM or DER file")
+        value = parse_value(name, text, source) if name in SETTINGS else text
+        if self._values.setdefault(name, value) != value:
             raise InputError(
                 f"{source}: {name} was already given by {self.sources[name]} with another value",
                 "give it once",
             )
         self.sources.setdefault(name, source)
         if name in PKI_ITEMS:
-            if not text:
-                raise InputError(f"{source}: the path is empty", "give the path of a PEM or DER file")
             self.request.add_pki_file(name, Path(text), source)
             return
         if name in SETTINGS:
@@ -354,22 +354,13 @@ def _check_outputs(
 def _write(firmware: Firmware, target: Path, extra: list[_Extra], made: Path | None) -> None:
     """Write all outputs: each is complete on disk before the first takes its place."""
     secret = firmware.key_partitions
-    pending: list[PendingOutput] = [firmware.stage(target)]
-    try:
-        if made is not None:
-            made.mkdir(mode=0o700 if secret else 0o777)
+    with files.written_together(made, private=bool(secret)) as pending:
         for output in extra:
             place = files.check_output(output.path)
             staged = files.stage_file(place, [output.data], private=output.partition in secret)
             pending.append(StagedFile(place, staged))
-    except BaseException:
-        for waiting in pending:
-            waiting.discard()
-        if made is not None and made.is_dir():
-            made.rmdir()
-        raise
-    for waiting in pending:
-        waiting.commit()
+        # The last: as long as INPUT is as it was, the same command does the same again.
+        pending.append(firmware.stage(target))
 
 
 def _check_distinct(paths: list[Path]) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,6 +12,7 @@ import click
 from esp_at_tools import files
 from esp_at_tools.cli.common import NUMBER, PATH, Output, current_output, json_option, talk_options
 from esp_at_tools.errors import FormatError, InputError
+from esp_at_tools.firmware.source import StagedFile
 from esp_at_tools.formats.nvs import NvsEntry, NvsKeys, NvsPartition, NvsProblem
 from esp_at_tools.formats.nvs.crypto import entries_are_readable
 from esp_at_tools.formats.nvs.csv import decode_csv, dump_csv
@@ -64,23 +63,29 @@ def generate(
     """
     talk = current_output()
     _check_key_options(keys, new_keys, encrypt=encrypt)
-    target = _check_outputs(csv, out, new_keys)
+    _check_outputs(csv, out, keys, new_keys)
     nvs_keys = _read_keys(keys) if keys else NvsKeys.generate() if new_keys else None
     partition = NvsPartition.from_csv(
         decode_csv(files.read_file(csv, "CSV"), str(csv)),
         size,
         version=int(nvs_version),
-        read_file=lambda name: files.read_file(Path(name), "file that the CSV names"),
+        read_file=lambda name: _read_named(Path(name), csv, out),
         keys=nvs_keys,
         name=str(csv),
     )
     data = partition.to_bytes()
     private = nvs_keys is None and _holds_private_keys(partition.entries)
-    outputs = [(target, data, private)]
-    if new_keys and nvs_keys:
-        outputs.append((files.check_output(new_keys), nvs_keys.to_bytes(), True))
+    outputs = [(out, data, private)]
+    if new_keys and nvs_keys:  # before the image, which is of no use without them
+        outputs.insert(0, (new_keys, nvs_keys.to_bytes(), True))
     _write_all(outputs)
     _report_generated(talk, partition, out, new_keys, data)
+
+
+def _read_named(path: Path, csv: Path, out: Path) -> bytes:
+    """Return the contents of a file that a row of the CSV names."""
+    _check_distinct(out, path, f"a file that {csv} names")
+    return files.read_file(path, "file that the CSV names")
 
 
 def _check_key_options(keys: Path | None, new_keys: Path | None, *, encrypt: bool) -> None:
@@ -94,11 +99,12 @@ def _check_key_options(keys: Path | None, new_keys: Path | None, *, encrypt: boo
         raise InputError(f"{option} has no use without --encrypt", f"add --encrypt, or leave out {option}")
 
 
-def _check_outputs(csv: Path, out: Path, new_keys: Path | None) -> Path:
-    """Return the real path of OUT; refuse outputs that would destroy something."""
+def _check_outputs(csv: Path, out: Path, keys: Path | None, new_keys: Path | None) -> None:
+    """Refuse outputs that would destroy something, as far as the options tell."""
     target = files.check_output(out)
-    if os.path.realpath(csv) == str(target):
-        raise InputError(f"{out}: is the CSV itself", "give another output path")
+    _check_distinct(out, csv, "the CSV itself")
+    if keys:
+        _check_distinct(out, keys, "the keys of --keys")
     if new_keys:
         keys_target = files.check_output(new_keys)
         if keys_target == target:
@@ -108,21 +114,25 @@ def _check_outputs(csv: Path, out: Path, new_keys: Path | None) -> Path:
                 f"{new_keys}: exists; new keys would replace what is in it",
                 "give --keys to use the keys in it, or another path for new ones",
             )
-    return target
+
+
+def _check_distinct(out: Path, given: Path, what: str) -> None:
+    """Refuse an output that is one of the inputs, under whatever name."""
+    try:
+        same = out.samefile(given)
+    except (OSError, ValueError):  # one is not there, or cannot be
+        same = False
+    if same:
+        also = "" if str(out) == str(given) else f" ({given})"
+        raise InputError(f"{out}: is {what}{also}", "give another output path")
 
 
 def _write_all(outputs: list[tuple[Path, bytes, bool]]) -> None:
     """Write all files or, on an error, none."""
-    staged: list[tuple[Path, Path]] = []
-    try:
-        for target, data, private in outputs:
-            staged.append((files.stage_file(target, [data], private=private), target))
-    except BaseException:
-        for temporary, _ in staged:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-        raise
-    files.replace_files(staged)
+    with files.written_together() as pending:
+        for path, data, private in outputs:
+            target = files.check_output(path)
+            pending.append(StagedFile(target, files.stage_file(target, [data], private=private)))
 
 
 def _report_generated(

@@ -133,7 +133,7 @@ class _StagedFiles:
     def __init__(self, folder: Path, changes: Mapping[str, bytes], secret: Collection[str]) -> None:
         self._pairs: dict[str, tuple[Path, Path]] = {}
         self._made: list[Path] = []
-        self.staged = folder
+        self.staged = self.target = folder
         try:
             for name, data in changes.items():
                 target = folder / name
@@ -171,10 +171,10 @@ class _StagedFolder:
         self, source: Path, target: Path, changes: Mapping[str, bytes], secret: Collection[str]
     ) -> None:
         self.overrides: Mapping[str, Path] = {}
-        self._target = files.check_new_folder(target)
-        if Path(os.path.realpath(source)) in self._target.parents:
+        self.target = files.check_new_folder(target)
+        if Path(os.path.realpath(source)) in self.target.parents:
             raise InputError(f"{target}: lies inside the input {source}", "give an output outside of it")
-        self.staged = files.temporary_beside(self._target)
+        self.staged = files.temporary_beside(self.target)
         try:
             self._copy(source, changes, secret)
         except OSError as error:
@@ -207,12 +207,12 @@ class _StagedFolder:
 
     def commit(self) -> None:
         try:
-            self.staged.rename(self._target)  # fails where a file or a folder with contents stands there now
-            files.sync_folder(self._target.parent)
+            self.staged.rename(self.target)  # fails where a file or a folder with contents stands there now
+            files.sync_folder(self.target.parent)
         except OSError as error:
             self.discard()
             reason = error.strerror or str(error)
-            raise InputError(f"{self._target}: cannot be written: {reason}", "give another path") from error
+            raise InputError(f"{self.target}: cannot be written: {reason}", "give another path") from error
 
     def discard(self) -> None:
         shutil.rmtree(self.staged, ignore_errors=True)

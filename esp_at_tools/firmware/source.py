@@ -82,18 +82,12 @@ class Source(Flash, Protocol):
         """Return what an output of this source holds on disk."""
 
 
-class PendingOutput(Protocol):
-    """An output that is complete on disk but does not stand in its place yet."""
+class PendingOutput(files.Staged, Protocol):
+    """A changed firmware that is complete on disk but does not stand in its place yet."""
 
     staged: Path
     overrides: Mapping[str, Path]
     """Files that are not in ``staged`` yet but beside their targets, by name."""
-
-    def commit(self) -> None:
-        """Put it in its place, in one step."""
-
-    def discard(self) -> None:
-        """Remove it; nothing has changed."""
 
 
 class StagedFile:

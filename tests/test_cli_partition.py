@@ -329,7 +329,7 @@ def test_a_name_beyond_ascii_reaches_a_plain_stdout(process, tmp_path):
             "partitions.csv: is not a secondary table",
         ),
         (("check", "at_customize.csv", "--primary", "at_customize.csv"), "is not a primary table"),
-        (("to-bin", "bad.csv", "out"), "bad.csv: line 1: type 'datum' is not a number"),
+        (("to-bin", "bad.csv", "out"), "bad.csv: line 1: type 'datum' is not known"),
         (("to-bin", "overlap.csv", "out", "--flash-size", "1M"), "ends at 0x210000, past the flash"),
         (("to-bin", "long.csv", "out"), "has 17 bytes, and the table has room for 16"),
         (("to-bin", "flash.bin", "out"), "flash.bin: is a flash image, not a CSV"),

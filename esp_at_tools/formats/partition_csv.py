@@ -39,6 +39,7 @@ _COLUMNS = 6
 _MAX_NUMBER_LENGTH = 64  # longer than any number that fits; Python itself takes very long ones slowly
 _MAX_NUMBER = 1 << 32
 _UNITS = {"k": 1 << 10, "m": 1 << 20}
+_NUMERIC = re.compile(r"[-+]?[0-9]")  # what begins so was meant as a number
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{([^}]*)\})", re.ASCII)
 _LEADING_VARIABLE = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)")
 _NEWER_SUBTYPES = {
@@ -180,16 +181,24 @@ def _parse_keyword(text: str, keywords: Mapping[str, int], what: str) -> int:
         try:
             value = _parse_number(text, what)
         except FormatError as error:
-            names = ", ".join(keywords)
-            hint = (
-                f"known are {names}, and numbers 0 to 255"
-                if names
-                else "it is a number, 0 to 255, in this type"
-            )
-            raise FormatError(error.message, hint) from error
+            if not keywords:
+                raise FormatError(error.message, "it is a number, 0 to 255, in this type") from error
+            if _NUMERIC.match(text):
+                raise FormatError(error.message, _known("", keywords)) from error
+            message = f"{what} {text[:_MAX_NUMBER_LENGTH]!r} is not known"
+            raise FormatError(message, _known(text, keywords)) from error
     if not 0 <= value <= 0xFF:
         raise FormatError(f"{what} {text} is out of range", f"a {what} is 0 to 255")
     return value
+
+
+def _known(text: str, keywords: Mapping[str, int]) -> str:
+    """Return what may stand there, the name that is nearest to ``text`` first."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(text[:_MAX_NUMBER_LENGTH].lower(), keywords, n=1)
+    guess = f"did you mean {near[0]!r}? " if near else ""
+    return f"{guess}known are {', '.join(keywords)}, and numbers 0 to 255"
 
 
 def _parse_number(text: str, what: str) -> int:

@@ -51,7 +51,8 @@ def looks_encrypted(sample: bytes) -> bool:
 
 def _is_text(data: bytes) -> bool:
     head = data[:1024]
-    return all(byte >= 0x20 or byte in b"\t\r\n\f" for byte in head)
+    plain = sum(byte < 0x7F for byte in head)
+    return 2 * plain > len(head) and all(byte >= 0x20 or byte in b"\t\r\n\f" for byte in head)
 
 
 def _is_app(data: bytes) -> bool:

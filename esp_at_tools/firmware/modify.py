@@ -7,7 +7,7 @@ has is not refused, except that a changed pin is checked against the unchanged o
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -16,13 +16,18 @@ from typing import TYPE_CHECKING
 from esp_at_tools import files
 from esp_at_tools.errors import FormatError, InputError, RiskyValueError
 from esp_at_tools.firmware.firmware import Change, Firmware
-from esp_at_tools.settings.layout import Value
+from esp_at_tools.firmware.flash_map import FlashMap
+from esp_at_tools.firmware.opening import find_images
+from esp_at_tools.settings.layout import Value, missing_settings
 from esp_at_tools.settings.modern import ModernLayout
 from esp_at_tools.settings.names import MAX_GATT_ROWS, PKI_ITEMS, gatt_row_index
 from esp_at_tools.settings.rules import check_settings
 
 if TYPE_CHECKING:
+    from esp_at_tools.formats.nvs import NvsPartition
     from esp_at_tools.pki.checks import Finding
+
+CHANNELS = ("start_channel", "channel_num")
 
 MAX_PKI_FILE = 1 << 20
 """Largest certificate or key file that is read, in bytes; no partition holds a larger one."""
@@ -213,6 +218,9 @@ def modify(
         _check_changed_gatts(firmware, request, findings)
     warnings = findings.decide(force=force)
     _apply(firmware, request)
+    warnings += firmware.source.remarks(firmware.patches())
+    missing = [name for name in missing_settings(firmware.layout) if name in request.unset]
+    warnings += [f"{name}: the firmware will use its built-in value" for name in missing]
     changes = firmware.changes()
     changed = {change.name for change in changes}
     return Outcome(changes, [name for name in request.names() if name not in changed], warnings)
@@ -234,14 +242,33 @@ def _check_firmware(firmware: Firmware, findings: _Findings) -> None:
                 f"{path}: its partition tables contradict themselves: {'; '.join(contradictions)}",
                 "such an image cannot be changed safely; download it again",
             )
-    if isinstance(firmware.layout, ModernLayout) and (
-        firmware.layout.nvs.loses_entries or not firmware.layout.nvs.opened
+        _check_images(firmware, firmware.map, findings)
+    if isinstance(firmware.layout, ModernLayout):
+        _check_nvs(path, firmware.layout.nvs, findings)
+
+
+def _check_images(firmware: Firmware, flash_map: FlashMap, findings: _Findings) -> None:
+    """Warn of a bootloader or application that the module will not start."""
+    for what, image in zip(
+        ("bootloader", "application"), find_images(firmware.source, flash_map), strict=True
     ):
-        nvs = firmware.layout.nvs
-        serious = list(dict.fromkeys(found.message for found in nvs.problems if found.level == "error"))
+        if image is not None and not (image.checksum_ok if image.sha256_ok is None else image.sha256_ok):
+            findings.warnings.append(
+                f"{firmware.source.path}: its {what} is damaged, so no module will start it "
+                "(see 'esp-at-tool inspect --check'; download it again)"
+            )
+
+
+def _check_nvs(path: Path, nvs: NvsPartition, findings: _Findings) -> None:
+    serious = list(dict.fromkeys(found.message for found in nvs.problems if found.level == "error"))
+    found = "; ".join(serious[:3])
+    if not nvs.opened:
+        hint = "no firmware can read it; give a firmware with a sound one"
+        findings.add("impossible", f"{path}: mfg_nvs cannot be opened: {found or 'no free page'}", hint)
+    elif nvs.loses_entries:
         findings.add(
             "risky",
-            f"{path}: mfg_nvs is damaged: {'; '.join(serious[:3]) or 'entries are lost'}",
+            f"{path}: mfg_nvs is damaged: {found or 'entries are lost'}",
             "see 'esp-at-tool nvs check'; with --force, what the firmware would still read is kept",
         )
 
@@ -264,9 +291,9 @@ def _cannot_hold(firmware: Firmware, name: str) -> InputError | None:
 
 def _check_changed_settings(firmware: Firmware, request: Request, findings: _Findings) -> None:
     current = firmware.settings()
-    changed: Mapping[str, Value] = {
-        name: value for name, value in request.settings.items() if current.get(name) != value
-    }
+    changed = {name: value for name, value in request.settings.items() if current.get(name) != value}
+    if "country_code" in changed:  # channels that are asked for with it are judged with it
+        changed.update({name: request.settings[name] for name in CHANNELS if name in request.settings})
     kept = {name: value for name, value in current.items() if name not in request.unset}
     for found in check_settings(changed, kept, firmware.chip, layout=firmware.layout.name):
         findings.add(found.level, request.blamed(found.setting, found.message), found.hint)

@@ -172,6 +172,26 @@ class Release:
             secret={self.prefix + name for name in self._secret_files(secret, patches)},
         )
 
+    def remarks(self, patches: list[Patch]) -> list[str]:
+        """Return which copies of a partition stay as they are, and which merged image was not up to date."""
+        found = []
+        for patch in patches:
+            part = self._part_at(patch.offset)
+            folder = self.prefix + PARTITIONS_FOLDER + "/"
+            for name in self.tree.listed(folder) if part else ():
+                copy = name[len(self.prefix) :]
+                is_named_so = PurePosixPath(copy).name.startswith(f"{patch.name}_")
+                if part and is_named_so and copy != part[1] and self.part(copy) == self.part(part[1]):
+                    found.append(f"{copy} is a copy of {part[1]} as it was, and stays so: nothing flashes it")
+            now = self.read(patch.offset, patch.size)
+            for name in self.factory_images():
+                image = self.part(name)[patch.offset : patch.offset + patch.size]
+                if image.ljust(patch.size, b"\xff") != now:
+                    found.append(
+                        f"{name} had another {patch.name} than the release's parts; now it has theirs"
+                    )
+        return found
+
     def reread(self, pending: PendingOutput) -> Release:
         """Return the release that was written."""
         if pending.staged.is_dir():

@@ -81,6 +81,9 @@ class Source(Flash, Protocol):
     def reread(self, pending: PendingOutput) -> Flash:
         """Return what an output of this source holds on disk."""
 
+    def remarks(self, patches: list[Patch]) -> list[str]:
+        """Return what a user should know of the input's other files when these partitions change."""
+
 
 class PendingOutput(files.Staged, Protocol):
     """A changed firmware that is complete on disk but does not stand in its place yet."""
@@ -162,6 +165,11 @@ class FileSource:
         return StagedFile(
             target, files.stage_file(target, patched_chunks(self.data, patches), private=bool(secret))
         )
+
+    def remarks(self, patches: list[Patch]) -> list[str]:
+        """Return nothing: a file has no other files."""
+        del patches
+        return []
 
     def reread(self, pending: PendingOutput) -> Flash:
         """Return the file that was written."""

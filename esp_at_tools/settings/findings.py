@@ -40,12 +40,14 @@ class Context:
         changed: the names of those that will be other than they are.
         chip: the chip, None if unknown.
         layout: how the firmware stores them.
+        asked: the names that were asked for, those that are so already included.
     """
 
     values: Mapping[str, Value]
     changed: frozenset[str]
     chip: Chip | None
     layout: LayoutName
+    asked: frozenset[str] = frozenset()
 
     def number(self, name: str) -> int | None:
         """Return a numeric setting, None where it is absent (or is no number)."""

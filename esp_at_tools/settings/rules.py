@@ -114,7 +114,7 @@ def check_settings(
     changed = frozenset(name for name, value in changes.items() if current.get(name) != value)
     known = {name: value for name, value in current.items() if name in SETTINGS}
     values = {name: value for name, value in {**known, **changes}.items() if name not in wrong}
-    context = Context(values, changed, chip, layout)
+    context = Context(values, changed, chip, layout, frozenset(changes))
     for rule in _RULES:
         findings += rule(context)
     findings = [item if item.setting in changed else replace(item, level="warning") for item in findings]
@@ -234,7 +234,12 @@ def _check_regulations(context: Context, start: int, last: int) -> Iterator[Rule
     country = find_country(context.text("country_code"))
     if country is None or country.channels is None or last <= country.channels:
         return
-    channels_change = not context.changed.isdisjoint(("start_channel", "channel_num"))
+    channels = ("start_channel", "channel_num")
+    channels_change = not context.changed.isdisjoint(channels)
+    if (
+        "country_code" in context.changed
+    ):  # then channels that are asked for count, though they are so already
+        channels_change = channels_change or not context.asked.isdisjoint(channels)
     blamed = context.blamed("country_code", "start_channel", "channel_num")
     # Channels that a firmware already has must not stand in the way of a right country code, and
     # channels 12 to 14 differ from country to country more often than the tables do.

@@ -58,7 +58,7 @@ def test_ports_use_pins_that_exist(known: Chip):
 @every_chip
 def test_at_ports_are_uarts_for_at(known: Chip):
     assert {port.uart for _, port in known.module_pins} <= {*known.uarts, -1}
-    assert known.log_tx in known.gpios
+    assert known.log.tx in known.gpios
     assert known.title.lower().replace("-", "") == known.name
     assert known.platform == f"PLATFORM_{known.name.upper()}"
 
@@ -98,7 +98,7 @@ def test_numbers_of_pins_and_ports(name: str, gpio_count: int, uarts: tuple[int,
     known = chip(name)
     assert len(known.gpios) == gpio_count
     assert known.uarts == uarts
-    assert (known.log_uart, known.log_tx, known.log_rx) == log
+    assert (known.log.uart, known.log.tx, known.log.rx) == log
 
 
 def test_input_only_pins():

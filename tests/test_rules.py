@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esp_at_tools.catalog.chips import chip, chip_of_platform, chips
-from esp_at_tools.errors import InputError, RiskyValueError
+from esp_at_tools.errors import InputError
 from esp_at_tools.settings import uart_rules
 from esp_at_tools.settings.findings import Context
 from esp_at_tools.settings.names import PIN_SETTINGS, PKI_ITEMS, SETTINGS
-from esp_at_tools.settings.rules import RuleFinding, check_settings, check_value, enforce, parse_value
+from esp_at_tools.settings.rules import RuleFinding, check_settings, check_value, parse_value
 
 
 def firmware(module: str, *uart: int, **others: object) -> dict[str, object]:
@@ -312,23 +312,6 @@ def test_messages_say_what_would_be_right(name: str, changes: dict[str, object],
     (finding,) = check(name, changes)
     assert message in finding.message
     assert hint in finding.hint
-
-
-def test_enforce():
-    impossible, risky, warning = (
-        RuleFinding("uart_port", level, level, "hint") for level in (BAD, RISK, WARN)
-    )
-    assert enforce([warning], force=False) == [warning]
-    assert enforce([risky, warning], force=True) == [risky, warning]
-    with pytest.raises(RiskyValueError) as caught:
-        enforce([risky, warning], force=False)
-    assert "--force" in caught.value.hint
-    for force in (False, True):
-        with pytest.raises(InputError, match="impossible") as stopped:
-            enforce([risky, impossible, impossible], force=force)
-        assert not isinstance(stopped.value, RiskyValueError)
-        assert stopped.value.message == "impossible; impossible"
-        assert stopped.value.hint == "hint"
 
 
 @pytest.mark.parametrize(

@@ -96,21 +96,6 @@ class Chip:
     module_logs: tuple[tuple[str, UartPins], ...] = ()
     module_pins: tuple[tuple[str, UartPins], ...] = ()
 
-    @property
-    def log_uart(self) -> int:
-        """Number of the default log port."""
-        return self.log.uart
-
-    @property
-    def log_tx(self) -> int:
-        """GPIO of the default log port's TX."""
-        return self.log.tx
-
-    @property
-    def log_rx(self) -> int:
-        """GPIO of the default log port's RX, -1 for none."""
-        return self.log.rx
-
     def log_port(self, module: str) -> UartPins:
         """Return the log port of an official module, the chip's default for any other name."""
         return _of_module(self.module_logs, module) or self.log

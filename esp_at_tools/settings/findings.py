@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from esp_at_tools.catalog.chips import Chip
-from esp_at_tools.errors import InputError, RiskyValueError
 from esp_at_tools.settings.layout import LayoutName, Value
 
 Level = Literal["impossible", "risky", "warning"]
@@ -71,32 +70,3 @@ def listed(numbers: Iterable[int], most: int = 6) -> str:
     """Return the first numbers for people: ``4, 5, 13, 18, 19, 21 …``."""
     shown = [str(number) for number in numbers]
     return ", ".join(shown[:most]) + (" …" if len(shown) > most else "")
-
-
-def enforce(findings: Iterable[RuleFinding], *, force: bool) -> list[RuleFinding]:
-    """Raise for what must not be written; return the rest, to be shown as warnings.
-
-    Args:
-        findings: what the rules found.
-        force: let risky values pass.
-
-    Raises:
-        InputError: something is impossible; the message has every such finding.
-        RiskyValueError: something is risky and ``force`` is not set.
-    """
-    kept = list(findings)
-    impossible = [finding for finding in kept if finding.level == "impossible"]
-    if impossible:
-        raise InputError(*_together(impossible))
-    risky = [finding for finding in kept if finding.level == "risky"]
-    if risky and not force:
-        message, hint = _together(risky)
-        raise RiskyValueError(
-            message, f"{hint}; --force writes it all the same" if hint else "--force writes it"
-        )
-    return kept
-
-
-def _together(findings: list[RuleFinding]) -> tuple[str, str]:
-    hints = dict.fromkeys(finding.hint for finding in findings if finding.hint)
-    return "; ".join(finding.message for finding in findings), "; ".join(hints)

@@ -14,12 +14,12 @@ from esp_at_tools.catalog.chips import Chip, chips, find_chip
 from esp_at_tools.catalog.countries import find_country, nearest_code
 from esp_at_tools.errors import InputError
 from esp_at_tools.numbers import parse_number
-from esp_at_tools.settings.findings import Context, Level, RuleFinding, enforce
+from esp_at_tools.settings.findings import Context, Level, RuleFinding
 from esp_at_tools.settings.layout import LayoutName, Value
 from esp_at_tools.settings.names import SETTINGS, check_name
 from esp_at_tools.settings.uart_rules import check_baud, check_pins, check_port
 
-__all__ = ["Level", "RuleFinding", "check_settings", "check_value", "enforce", "parse_value"]
+__all__ = ["Level", "RuleFinding", "check_settings", "check_value", "parse_value"]
 
 _INTEGER_RANGE = {"i8": (-0x80, 0x7F), "u8": (0, 0xFF), "i32": (-0x80000000, 0x7FFFFFFF)}
 _LEGACY_ONLY_RANGE = _INTEGER_RANGE["i8"]

@@ -404,3 +404,19 @@ def test_esptool_gets_its_logger_back(cli, board, image):
     assert cli("flash", image, "--only", "mfg_nvs", "-p", board().port).status == 0
     assert cli("flash", image, "--only", "mfg_nvs", "-p", "/dev/no-such-port").status == 3
     assert state() == before
+
+
+def test_dry_run_tells_what_the_bootloader_says_of_the_flash(cli, image):
+    flash = json.loads(cli("inspect", image, "--json").out)["bootloader"]
+    done = cli("flash", image, "--dry-run", "--json")
+    assert done.status == 0, done.err
+    said = json.loads(done.out)["flash"]
+    assert said == {name: flash[f"flash_{name}"] for name in ("mode", "freq", "size")}
+    assert all(said.values())
+    alone = cli("flash", image, "--only", "mfg_nvs", "--dry-run", "--json")
+    assert json.loads(alone.out)["flash"] == {"mode": "", "freq": "", "size": ""}  # no bootloader is written
+
+
+def test_one_part_is_one_part(cli, image):
+    assert " in 1 part:" in cli("flash", image, "--only", "mfg_nvs", "--dry-run").out
+    assert " parts:" in cli("flash", image, "--dry-run").out

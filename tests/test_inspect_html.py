@@ -210,3 +210,31 @@ def test_an_existing_page_is_replaced_whole(cli, tmp_path):
     assert cli("inspect", path, "--html", page).status == 0
     assert page.read_text().endswith("</html>\n")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a.html", "factory.bin"]
+
+
+def test_besides_a_page_one_line_is_printed(cli, tmp_path):
+    data = bytearray(builders.image())
+    data[0x60300] ^= 1
+    path, page = tmp_path / "factory.bin", tmp_path / "a.html"
+    path.write_bytes(data)
+    result = cli("inspect", path, "--html", page)
+    assert (result.status, result.err) == (0, "")
+    assert re.fullmatch(rf"written: {re.escape(str(page))} \(checks: \d+ errors?\b.*\)\n", result.out)
+    checked = cli("inspect", path, "--html", page, "--check")
+    assert (checked.status, checked.out) == (1, result.out)
+    assert checked.err.startswith("error: ")
+    assert "warning: " not in checked.err
+    whole = cli("inspect", path, "--html", page, "-v")
+    assert "ota_0" in whole.out
+    assert f"written: {page}" in whole.err
+    quiet = cli("inspect", path, "--html", page, "-q")
+    assert quiet.out == ""
+    assert "written" not in quiet.err
+
+
+def test_on_a_phone_rows_of_partitions_fold_into_cards(shared):
+    text = render(official(shared / "firmware" / "ESP32-C3-MINI-1-V5.0.1.0-assembled"))
+    narrow = text.partition("@media (max-width: 560px)")[2].partition("@media")[0]
+    assert ".partitions tr { display: grid;" in narrow
+    cells = [attributes for attributes in Page(text).named("td") if attributes.get("data-label")]
+    assert {cell["data-label"] for cell in cells} == {"Offset", "Size", "Used", "Type", "Table", "Flags"}

@@ -27,7 +27,7 @@ from esp_at_tools.device.boards import flash_boards
 from esp_at_tools.device.esptool_command import EsptoolCommands, esptool_commands
 from esp_at_tools.device.esptool_device import DEFAULT_BAUD, Link
 from esp_at_tools.device.flashing import Receipt, Report, Step, summary
-from esp_at_tools.device.plan import FlashPlan, make_plan
+from esp_at_tools.device.plan import BOOTLOADER_NAME, FlashPlan, make_plan
 from esp_at_tools.device.ports import choose_ports
 from esp_at_tools.errors import InputError
 from esp_at_tools.firmware.firmware import Firmware
@@ -236,7 +236,9 @@ def _bars(talk: Output, links: list[Link]) -> Iterator[Report]:
 
 def _print_plan(talk: Output, plan: FlashPlan) -> None:
     chip = f" for {plan.chip}" if plan.chip else ""
-    talk.result(f"{plan.path}{chip}, {format_size(plan.size)} in {max(len(plan.segments), 1)} parts:")
+    count = max(len(plan.segments), 1)
+    parts = f"{count} part{'s' * (count != 1)}"
+    talk.result(f"{plan.path}{chip}, {format_size(plan.size)} in {parts}:")
     for segment in plan.segments:
         talk.result(f"  {segment.offset:#010x}  {format_size(segment.size):>9}  {segment.name}")
     if plan.loose is not None:
@@ -297,7 +299,7 @@ def _document(
         "chip": plan.chip,
         "erase": plan.erase,
         "verify": verify,
-        "flash": asdict(plan.settings),
+        "flash": _flash_settings(plan),
         "segments": [
             {"name": part.name, "offset": part.offset, "size": part.size, "sha256": part.sha256}
             for part in plan.segments
@@ -309,6 +311,17 @@ def _document(
     if receipts is not None:
         document["boards"] = [_board(receipt) for receipt in receipts]
     return document
+
+
+def _flash_settings(plan: FlashPlan) -> dict[str, str]:
+    """Return what the bootloader that is written says of the flash; ``""`` where none is, or it does not."""
+    stated = asdict(plan.settings)
+    header = next((image for name, image in plan.images if name == BOOTLOADER_NAME), None)
+    if header is None:
+        return stated
+    size = header.flash_size if plan.chip != "esp8266" else ""  # whose header is not to be relied on
+    found = {"mode": header.flash_mode, "freq": header.flash_freq, "size": size}
+    return {name: value or found[name] or "" for name, value in stated.items()}
 
 
 def _board(receipt: Receipt) -> dict[str, Any]:

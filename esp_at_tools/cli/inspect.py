@@ -17,7 +17,7 @@ from esp_at_tools.cli.common import (
     json_option,
     talk_options,
 )
-from esp_at_tools.cli.inspect_view import clean
+from esp_at_tools.cli.inspect_view import clean, tally
 from esp_at_tools.firmware.firmware import Firmware
 
 CHECK_FAILED = 1
@@ -27,9 +27,7 @@ PAGE_SUFFIXES = (".html", ".htm")
 @click.command("inspect", short_help="Show what a firmware is, and check it.")
 @click.argument("input_path", type=PATH, metavar="INPUT")
 @click.option("--check", is_flag=True, help="Exit with status 1 when a check finds an error.")
-@click.option(
-    "--html", type=PATH, metavar="FILE", help="Write the report as one page that works offline, too."
-)
+@click.option("--html", type=PATH, metavar="FILE", help="Write the report as one page that works offline.")
 @click.option(
     "--chip", default="", metavar="CHIP", help="The chip, for a partition alone: esp32c3, esp8266, …"
 )
@@ -77,8 +75,7 @@ def command(
 
         _check_apart(html, input_path)
         files.write_file(html, render(found).encode("utf-8"))
-        talk.note(f"written: {clean(html)}")
-    _show(talk, found)
+    _show(talk, found, html, check=check)
     if check and any(finding["level"] == "error" for finding in found["checks"]):
         raise click.exceptions.Exit(CHECK_FAILED)
 
@@ -95,15 +92,30 @@ def _check_apart(html: Path, input_path: Path) -> None:
         raise InputError(f"--html {html}: is a file of the input", "give a path that ends in .html")
 
 
-def _show(talk: Output, found: dict[str, Any]) -> None:
-    """Print the report in the form that was asked for; ``--quiet`` leaves errors and warnings."""
+def _show(talk: Output, found: dict[str, Any], html: Path | None, *, check: bool) -> None:
+    """Print the report in the form that was asked for; ``--quiet`` leaves errors and warnings.
+
+    A page has everything, so that besides it only what ``--check`` fails for is told, unless ``--verbose``.
+    """
     if talk.json:
+        if html is not None:
+            talk.note(f"written: {clean(html)}")
         talk.document(found)
     elif talk.quiet:
-        for finding in found["checks"]:
-            if finding["level"] != "info":
-                click.echo(f"{finding['level']}: {clean(finding['message'])}", err=True)
+        _tell(found, ("error", "warning"))
+    elif html is not None and not talk.verbose:
+        talk.result(f"written: {clean(html)} (checks: {tally(found)})")
+        if check:
+            _tell(found, ("error",))
     else:
         from esp_at_tools.cli.inspect_terminal import print_report
 
         print_report(talk.console(), found)
+        if html is not None:
+            talk.note(f"written: {clean(html)}")
+
+
+def _tell(found: dict[str, Any], levels: tuple[str, ...]) -> None:
+    for finding in found["checks"]:
+        if finding["level"] in levels:
+            click.echo(f"{finding['level']}: {clean(finding['message'])}", err=True)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from esp_at_tools.errors import FormatError
 from esp_at_tools.firmware.mfg_csv import edit_mfg_csv
 from esp_at_tools.formats.nvs import NvsPartition
 
@@ -141,6 +142,93 @@ def test_a_line_separator_in_a_value_is_no_line_end():
     changed, _, new = edited(text, ("factory_param", "module_name", "string", "x"))
     assert changed == OFFICIAL.replace("MINI-1", "x")
     check(changed, new)
+
+
+SEVERAL_LINES = """\
+key,type,encoding,value
+factory_param,namespace,,
+module_name,data,string,"first
+# no part of the value
+country_code,data,string,XX
+
+last"
+country_code,data,string,"CN"
+"""
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_row_of_several_lines_is_one_row(end):
+    text = SEVERAL_LINES.replace("\n", end)
+    assert (
+        made(text).get("factory_param", "module_name").value == "first\ncountry_code,data,string,XX\n\nlast"
+    )
+    changed, _, new = edited(text, ("factory_param", "country_code", "string", "US"))
+    assert changed == text.replace("CN", "US")
+    check(changed, new)
+    changed, _, new = edited(text, ("factory_param", "module_name", "string", "x"))
+    before, _, _ = text.partition("module_name")
+    assert changed == f'{before}module_name,data,string,"x"{end}country_code,data,string,"CN"{end}'
+    check(changed, new)
+    changed, _, new = edited(text, ("factory_param", "module_name", "string", None))
+    assert changed == f'{before}country_code,data,string,"CN"{end}'
+    check(changed, new)
+
+
+def test_a_comment_within_a_value_of_several_lines_is_not_taken_for_a_kept_row():
+    comment = (
+        f"# replaced by esp-at-tool: factory_param, sha256 {hashlib.sha256(b'US').hexdigest()}: x,file,,x"
+    )
+    text = SEVERAL_LINES.replace("# no part of the value", comment)
+    changed, _, new = edited(text, ("factory_param", "country_code", "string", "US"))
+    assert changed == text.replace("CN", "US")
+    check(changed, new)
+
+
+def test_a_row_of_several_lines_that_names_a_file_is_no_comment(monkeypatch):
+    monkeypatch.setitem(FILES, "a\nb", b"contents")
+    text = OFFICIAL.replace("raw/a.pem", '"a\nb"')
+    changed, _, new = edited(text, ("server_ca", "server_ca", "blob", b"x"))
+    assert "# replaced" not in changed
+    check(changed, new)
+
+
+def test_an_escaped_key_is_found():
+    text = OFFICIAL.replace("country_code", "key_in_base64:Y291bnRyeV9jb2Rl")
+    changed, _, new = edited(text, ("factory_param", "country_code", "string", "US"))
+    assert changed == OFFICIAL.replace("CN", "US")
+    check(changed, new)
+
+
+def test_a_csv_that_means_something_else_than_it_seems_is_not_edited():
+    # The generator puts the rows after a namespace that comes again into the newest one.
+    text = OFFICIAL + "factory_param,namespace,,\ncfg2,data,string,two\n"
+    old = made(text)
+    assert old.get("ble_data", "cfg2").value == "two"
+    new = copy(old)
+    new.set("ble_data", "cfg2", "string", "three")
+    with pytest.raises(FormatError, match="its rows of ble_data cfg2 are not what they seem") as caught:
+        edit_mfg_csv(text, old, copy(new))
+    assert "nvs generate" in caught.value.hint
+    new = copy(old)
+    new.set("factory_param", "version", "i8", 5)
+    assert edit_mfg_csv(text, old, copy(new)) == text.replace("i8,4", "i8,5")
+
+
+def test_a_change_that_would_make_the_csv_unreadable_is_refused():
+    # The columns stand in another order, which new rows do not follow.
+    text = "type,key,encoding,value\nnamespace,n,,\ndata,a,u8,1\n"
+    old = made(text)
+    new = copy(old)
+    new.set("n", "a", "u8", 2)
+    with pytest.raises(FormatError, match="not what they seem"):
+        edit_mfg_csv(text, old, copy(new))
+
+
+def test_a_csv_that_nothing_can_read_is_edited_line_by_line():
+    old, new = made(OFFICIAL), made(OFFICIAL.replace("115200", "9600"))
+    for broken in ('x,data,string,"open\n', "x,data,string,\0\n"):
+        text = OFFICIAL + broken
+        assert edit_mfg_csv(text, old, new) == text.replace("115200", "9600")
 
 
 def test_a_value_longer_than_the_csv_reader_takes():

@@ -215,14 +215,14 @@ WRONG = [
 @pytest.mark.parametrize(("content", "message", "hint"), WRONG, ids=range(len(WRONG)))
 def test_a_wrong_profile_is_an_error_that_says_what_would_be_right(write, content, message: str, hint: str):
     path = write(content)
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(InputError) as caught:
         Profile.load(path)
     assert message in caught.value.message
     assert hint in caught.value.hint
     assert str(path) in caught.value.message
     assert len(str(caught.value)) < 1000
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_a_missing_profile_is_an_input_error(tmp_path):

@@ -4,6 +4,9 @@ Only rows of changed entries change. The official CSV names a file on the machin
 release where the entry is a certificate or a key; such a row is replaced by one that holds the
 bytes (base64), and is kept in front of it as a comment with the SHA-256 of what it stood for. When
 the entry gets those bytes again, the row comes back.
+
+A row takes several lines where a quoted cell holds line ends; it is replaced whole, with the comments
+between its lines, which are none for a reader of the file.
 """
 
 from __future__ import annotations
@@ -16,8 +19,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from esp_at_tools.errors import FormatError
 from esp_at_tools.formats.nvs import NvsEntry, NvsPartition
-from esp_at_tools.formats.nvs.csv import entry_row
+from esp_at_tools.formats.nvs.csv import entry_row, parse_csv, split_rows
+from esp_at_tools.formats.nvs.csv_values import RowError, key_bytes
 
 Name = tuple[str, str]
 """Namespace and key."""
@@ -26,20 +31,22 @@ _KEPT = re.compile(
     r"# replaced by esp-at-tool: (?P<namespace>[^,]*), sha256 (?P<digest>[0-9a-f]{64}): (?P<row>.*)",
     re.DOTALL,
 )
+_MEND = "mend it, so that 'nvs generate' makes the partition of it, or remove it from the release"
 _QUOTED_TEXT = re.compile(r',string,"')
 
 
 @dataclass(frozen=True)
 class _Row:
-    """One line of the CSV.
+    """One row of the CSV.
 
     Attributes:
         kind: ``kept`` is a comment that keeps the row which named a file.
-        text: the line with its line end.
+        text: its lines with their line ends.
         namespace: the namespace that it opens or belongs to.
         key: the key of an entry or of a kept row.
         digest: SHA-256 of what a kept row stood for.
         original: the row that is kept.
+        names_a_file: whether an entry's value is the contents of a file.
     """
 
     kind: Literal["namespace", "entry", "kept", "other"]
@@ -48,41 +55,69 @@ class _Row:
     key: str = ""
     digest: str = ""
     original: str = ""
+    names_a_file: bool = False
 
     @property
     def name(self) -> Name:
         """Namespace and key."""
         return self.namespace, self.key
 
-    @property
-    def names_a_file(self) -> bool:
-        """Whether an entry's value is the contents of a file."""
-        return _fields(self.text)[1] == "file"
-
 
 def _rows(text: str) -> Iterator[_Row]:
     namespace = ""
-    for line in io.StringIO(text, newline=""):
-        fields = [] if line.startswith("#") else _fields(line)
-        kept = _KEPT.match(line)
+    for lines, cells in _grouped(text):
+        kind = cells[1] if len(cells) >= 2 else ""
+        kept = None if cells else _KEPT.match(lines)
         if kept:
-            row = kept["row"]
-            key = _fields(row)[0]
-            yield _Row("kept", line, kept["namespace"], key, digest=kept["digest"], original=row)
-        elif len(fields) >= 2 and fields[1] == "namespace":
-            namespace = fields[0]
-            yield _Row("namespace", line, namespace)
-        elif len(fields) >= 2 and fields[1] in ("data", "file") and namespace:
-            yield _Row("entry", line, namespace, fields[0])
+            key = _stored_key(_fields(kept["row"])[0])
+            yield _Row("kept", lines, kept["namespace"], key, digest=kept["digest"], original=kept["row"])
+        elif kind == "namespace":
+            namespace = _stored_key(cells[0])
+            yield _Row("namespace", lines, namespace)
+        elif kind in ("data", "file") and namespace:
+            yield _Row("entry", lines, namespace, _stored_key(cells[0]), names_a_file=kind == "file")
         else:
-            yield _Row("other", line)
+            yield _Row("other", lines)
+
+
+def _grouped(text: str) -> Iterator[tuple[str, list[str]]]:
+    """Return the lines of each row with its cells, and each line between rows without any."""
+    lines = list(io.StringIO(text, newline=""))
+    try:
+        rows, _ = split_rows(text)
+    except FormatError:  # nothing can read it: each line is taken for what it looks like
+        for line in lines:
+            yield line, [] if line.startswith("#") else _fields(line)
+        return
+    done = 0
+    for row in rows:
+        if row.first > len(lines):  # the empty line after the last line end
+            break
+        for line in lines[done : row.first - 1]:
+            yield line, []
+        yield "".join(lines[row.first - 1 : row.last]), row.cells
+        done = row.last
+    for line in lines[done:]:
+        yield line, []
+
+
+def _stored_key(cell: str) -> str:
+    try:
+        return _decoded(key_bytes(cell))
+    except RowError:  # no reader takes it, so it is nobody's key
+        return cell
 
 
 def _fields(line: str) -> list[str]:
     try:
-        return next(csv.reader([line]), [""])
+        return next(csv.reader([line]), [""]) or [""]
     except csv.Error:  # a value too long for the reader; what stands before it is all that is needed
         return line.split(",", 3)
+
+
+def _is_one_line(text: str) -> bool:
+    """Tell whether a row can be kept as a comment."""
+    return len(text.splitlines()) == 1
 
 
 def _digest(entry: NvsEntry) -> str:
@@ -96,12 +131,12 @@ class _Edit:
     """The rows of a CSV while they are edited."""
 
     def __init__(self, text: str, old: NvsPartition, new: NvsPartition) -> None:
-        self._end = "\r\n" if "\r\n" in text else "\n"
+        self._end = "\r\n" if "\r\n" in text else "\n" if "\n" in text or "\r" not in text else "\r"
         self._quoted = bool(_QUOTED_TEXT.search(text))
         self._before = {(entry.namespace, entry.key): entry for entry in old.entries}
         self._after = {(entry.namespace, entry.key): entry for entry in new.entries}
         self._gone = set(old.namespaces) - set(new.namespaces)
-        self._given = list(_rows(text if not text or text.endswith("\n") else text + self._end))
+        self._given = list(_rows(text if not text or text.endswith(("\n", "\r")) else text + self._end))
         self._kept = {row.name: row for row in self._given if row.kind == "kept"}
         self._active = {row.name for row in self._given if row.kind == "entry"}
         self.rows: list[_Row] = []
@@ -133,8 +168,8 @@ class _Edit:
             return [row]
         if back:
             return [self._restored(self._kept[row.name])]
-        keep = [self._keeping(row, was)] if row.names_a_file and was and row.name not in self._kept else []
-        return [*keep, *([self._entry(now)] if now else [])]
+        keep = row.names_a_file and was and row.name not in self._kept and _is_one_line(row.text)
+        return [*([self._keeping(row, was)] if keep and was else []), *([self._entry(now)] if now else [])]
 
     def _restored(self, row: _Row) -> _Row:
         return _Row("entry", row.original, row.namespace, row.key)
@@ -183,5 +218,72 @@ def edit_mfg_csv(text: str, old: NvsPartition, new: NvsPartition) -> str:
         text: the CSV as it is.
         old: the partition that it describes.
         new: the partition that it shall describe.
+
+    Raises:
+        FormatError: a CSV that described what has changed would not do so afterwards, since rows of it
+            mean something else than they seem to.
     """
-    return _Edit(text, old, new).run()
+    edited = _Edit(text, old, new).run()
+    _check(text, edited, old, new)
+    return edited
+
+
+# --- reading it back -------------------------------------------------------------------------------
+
+_STAND_INS = (b"0000", b"0001")
+"""What the files that rows name could hold: each is a text, a number, hex and base64."""
+_FROM_FILE = ("file", b"")
+"""Stands for a value that only the file which a row names could tell."""
+
+_Values = dict[Name, tuple[str, "int | bytes"]]
+"""Type and value by name, of strings their bytes."""
+
+
+def _check(text: str, edited: str, old: NvsPartition, new: NvsPartition) -> None:
+    """Refuse an edited CSV that describes less than it did."""
+    before = _described(text)
+    if before is None:
+        return  # nobody could use it before either
+    after, was, now = _described(edited), _values(old), _values(new)
+    if after is None:
+        raise FormatError("a change of its rows would spoil it", _MEND)
+    for name in sorted({*was, *now, *before, *after}):
+        said, expected = before.get(name), now.get(name)
+        if was.get(name) == expected:
+            expected = said
+        elif said not in (was.get(name), expected, _FROM_FILE):
+            continue  # it described something else
+        restored = after.get(name) == _FROM_FILE != said and expected is not None
+        if after.get(name) != expected and not restored:
+            raise FormatError(f"its rows of {name[0]} {name[1]} are not what they seem", _MEND)
+
+
+def _described(text: str) -> _Values | None:
+    """Return what a CSV describes, as far as it tells without the files it names; None if nothing."""
+    try:
+        one, other = (_parsed(text, content) for content in _STAND_INS)
+    except FormatError:
+        return None
+    return {name: value if value == other.get(name) else _FROM_FILE for name, value in one.items()}
+
+
+def _parsed(text: str, content: bytes) -> _Values:
+    records = parse_csv(text, read_file=lambda _: content).records
+    namespaces = {record.namespace_index: record.key for record in records if record.kind == "namespace"}
+    return {
+        (_decoded(namespaces[record.namespace_index]), _decoded(record.key)): (record.type, record.value)
+        for record in records
+        if record.kind == "entry"
+    }
+
+
+def _values(partition: NvsPartition) -> _Values:
+    return {(entry.namespace, entry.key): (entry.type, _raw(entry.value)) for entry in partition.entries}
+
+
+def _raw(value: int | str | bytes) -> int | bytes:
+    return value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
+
+
+def _decoded(name: bytes) -> str:
+    return name.decode("utf-8", "surrogateescape")

@@ -102,11 +102,13 @@ def parse_csv(
     """
     parser = _Parser(check_version(version), read_file, name)
     header: list[str] | None = None
-    for line, row in _rows(text, name, parser.warnings):
+    rows, warnings = split_rows(text, name)
+    parser.warnings += warnings
+    for row in rows:
         if header is None:
-            header = row
-        elif row:
-            parser.row(line, header, row)
+            header = row.cells
+        elif row.cells:
+            parser.row(row.first, header, row.cells)
     return CsvContent(tuple(parser.records), tuple(parser.warnings))
 
 
@@ -119,6 +121,8 @@ class _Lines:
         self._warnings = warnings
         self.first: int | None = None
         """The line on which the current row began; None between rows."""
+        self.last = 0
+        """The line that the csv module had last."""
         self.unclosed = False
 
     def __iter__(self) -> Iterator[str]:
@@ -134,29 +138,51 @@ class _Lines:
                 raise FormatError(f"{self._name}, line {number}: holds a NUL", "give text without NULs")
             if self.first is None:
                 self.first = number
+            self.last = number
             yield line + "\n"
         # The csv module asks for another line inside a row only where a quote is open.
         self.unclosed = self.first is not None
 
 
-def _rows(text: str, name: str, warnings: list[str]) -> Iterator[tuple[int, list[str]]]:
+@dataclass(frozen=True)
+class CsvRow:
+    """One row, which may take several lines of the text where a quoted cell does.
+
+    Attributes:
+        first: number of its first line, from 1; lines end with LF, CR LF or CR.
+        last: number of its last line; between the two there may be comments, which belong to no cell.
+        cells: what it holds.
+    """
+
+    first: int
+    last: int
+    cells: list[str]
+
+
+def split_rows(text: str, name: str = "CSV") -> tuple[list[CsvRow], list[str]]:
+    """Return the rows of a CSV, header and blank lines included, comments not; and warnings.
+
+    Raises:
+        FormatError: a NUL, or a quote that is not closed.
+    """
+    warnings: list[str] = []
     lines = _Lines(text, name, warnings)
+    rows = []
     with _FIELD_LIMIT_LOCK:
         # Long blobs come back in cells larger than the module's limit, which is one for the process.
         limit = csv.field_size_limit(max(len(text), MAX_CELL))
         try:
-            rows = []
-            for row in csv.reader(lines):
+            for cells in csv.reader(lines):
                 first, lines.first = lines.first or 0, None
-                rows.append((first, row))
+                rows.append(CsvRow(first, lines.last, cells))
         except csv.Error as error:
             hint = f"give rows of {','.join(COLUMNS)}"
             raise FormatError(f"{name}: is not a CSV: {error}", hint) from error
         finally:
             csv.field_size_limit(limit)
     if lines.unclosed:
-        raise FormatError(f"{name}, line {rows[-1][0]}: a quote is not closed", "close it, or double it")
-    yield from rows
+        raise FormatError(f"{name}, line {rows[-1].first}: a quote is not closed", "close it, or double it")
+    return rows, warnings
 
 
 class _Parser:

@@ -303,7 +303,8 @@ def _flash_image() -> bytes:
     ("data", "message", "hint"),
     [
         (_flash_image(), "is a full flash image", "mfg_nvs.bin"),
-        (b"\xe9\x05\x02\x20" + bytes(5000), "is an application or a bootloader", "mfg_nvs.bin"),
+        (b"\xe9\x05\x02\x20" + bytes(5000), "is a bootloader alone, not an NVS image", "mfg_nvs.bin"),
+        (b"\xe9\x05\x02\x20" + b"\xff" * 5000, "is an application or a bootloader", "mfg_nvs.bin"),
         (b"\xaa\x50\x01\x02" + bytes(3068), "is a partition table", "partition show"),
         (b"PK\x03\x04" + bytes(5000), "is a zip archive", "unpack"),
         (b"\x7fELF" + bytes(5000), "is an ELF file", "mfg_nvs.bin"),

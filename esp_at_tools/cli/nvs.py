@@ -12,6 +12,7 @@ import click
 from esp_at_tools import files
 from esp_at_tools.cli.common import NUMBER, PATH, Output, current_output, json_option, talk_options
 from esp_at_tools.errors import FormatError, InputError
+from esp_at_tools.firmware.identify import not_nvs
 from esp_at_tools.firmware.source import StagedFile
 from esp_at_tools.formats.nvs import NvsEntry, NvsKeys, NvsPartition, NvsProblem
 from esp_at_tools.formats.nvs.crypto import entries_are_readable
@@ -23,8 +24,6 @@ _MAX_WARNINGS = 20
 _MAX_SHOWN = 200
 """Characters of a string in the table."""
 _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----")
-_TABLE_AT = 0x8000
-_GIVE = "give the NVS partition alone, such as mfg_nvs.bin"
 
 _keys_option = click.option("--keys", type=PATH, metavar="FILE", help="The NVS keys of an encrypted image.")
 
@@ -234,9 +233,9 @@ def check(image: Path, keys: Path | None) -> None:
 def _open(image: Path, keys: Path | None, talk: Output) -> NvsPartition:
     """Read an image, or say what the file is instead."""
     data = files.read_file(image, "NVS image")
-    what = _mistaken_for(data)
-    if what:
-        raise FormatError(f"{image}: {what[0]}, not an NVS image", what[1])
+    mistaken = not_nvs(str(image), data)
+    if mistaken:
+        raise mistaken
     try:
         partition = NvsPartition.from_bytes(data, keys=_read_keys(keys) if keys else None)
     except FormatError as error:
@@ -251,30 +250,6 @@ def _read_keys(path: Path) -> NvsKeys:
         return NvsKeys.from_bytes(files.read_file(path, "keys file"))
     except FormatError as error:
         raise FormatError(f"{path}: {error.message}", error.hint) from error
-
-
-def _mistaken_for(data: bytes) -> tuple[str, str] | None:
-    """Return what else a file clearly is, and what to give instead; None if it may be an NVS image.
-
-    No NVS page begins like one of these, so what is damaged NVS is not taken for them.
-    """
-    table = data[_TABLE_AT : _TABLE_AT + 2] == b"\xaa\x50"
-    if table and any(data[offset : offset + 1] == b"\xe9" for offset in (0, 0x1000, 0x2000)):
-        return "is a full flash image", f"{_GIVE}; 'esp-at-tool inspect' reads the whole"
-    start = data[:1024]
-    if len(start) > 1 and start[0] == 0xE9 and 0 < start[1] <= 16:  # magic and number of segments
-        return "is an application or a bootloader", _GIVE
-    for magic, what, hint in (
-        (b"PK\x03\x04", "is a zip archive", f"unpack it, then {_GIVE}"),
-        (b"\x7fELF", "is an ELF file", _GIVE),
-        (b"\xaa\x50", "is a partition table", "'esp-at-tool partition show' reads it"),
-        (b"\xfc\xfc", "is a factory_param of the legacy layout", "'esp-at-tool inspect' reads it"),
-    ):
-        if start.startswith(magic):
-            return what, hint
-    if re.search(rb"^\W*key\s*,\s*type\s*,", start, re.MULTILINE):
-        return "is a CSV", "'esp-at-tool nvs generate' makes an image of it"
-    return None
 
 
 def _holds_private_keys(entries: Iterable[NvsEntry]) -> bool:

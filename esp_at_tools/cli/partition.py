@@ -14,6 +14,8 @@ import click
 from esp_at_tools import files
 from esp_at_tools.cli.common import NUMBER, PATH, current_output, json_option, talk_options
 from esp_at_tools.errors import FormatError, InputError
+from esp_at_tools.firmware.identify import BOOTLOADER_OFFSETS, MIN_IMAGE_SIZE
+from esp_at_tools.firmware.source import FileSource
 from esp_at_tools.formats.partition_checks import check_secondary
 from esp_at_tools.formats.partition_csv import MAX_TEXT, decode_csv
 from esp_at_tools.formats.partition_table import (
@@ -37,8 +39,6 @@ from esp_at_tools.numbers import format_size
 Format = Literal["csv", "table", "image"]
 Role = Literal["primary", "secondary"]
 
-_MIN_IMAGE = 0x9000
-_BOOTLOADERS = (0x0, 0x1000, 0x2000)
 _FREE = "(free)"
 _GIVE = "give a CSV, a partition table as a binary, or a flash image"
 _FORMATS = {"csv": "CSV", "table": "partition table", "image": "flash image"}
@@ -256,7 +256,7 @@ def _load(path: Path, offset: int | None, flash_size: int | None, *, md5: bool =
                 decode_csv(data), offset_part_table=_table_offset(offset), md5=md5, variables=os.environ
             )
             return _one(path, "csv", table, offset, flash_size)
-        if len(data) < _MIN_IMAGE:
+        if len(data) < MIN_IMAGE_SIZE:
             raise InputError(f"{path}: is neither a CSV nor a partition table nor a flash image", _GIVE)
         return _load_image(path, data, offset, flash_size)
     except FormatError as error:
@@ -306,22 +306,16 @@ def _load_image(path: Path, data: bytes, offset: int | None, flash_size: int | N
     tables = [_Found("primary", at, primary)]
     if secondary:
         tables.append(_Found("secondary", *secondary))
-    return _Input(path, "image", tuple(tables), flash_size or _image_flash_size(data))
+    return _Input(path, "image", tuple(tables), flash_size or _image_flash_size(path, data, at))
 
 
-def _image_flash_size(data: bytes) -> int | None:
-    """Return the flash size of an image: its length if it fills one, else what the bootloader says."""
-    from esp_at_tools.formats.app_image import AppImage
+def _image_flash_size(path: Path, data: bytes, at: int) -> int | None:
+    """Return the flash size of an image, None if nothing in it tells."""
+    from esp_at_tools.firmware.opening import flash_size, read_image
 
-    if len(data) >= 1 << 20 and len(data) & (len(data) - 1) == 0:
-        return len(data)
-    for start in _BOOTLOADERS:
-        try:
-            bootloader = AppImage.from_bytes(data, start)
-        except FormatError:
-            continue
-        return None if bootloader.chip == "esp8266" else bootloader.flash_bytes
-    return None
+    source = FileSource(path, data, "image")
+    images = (read_image(source, offset, at - offset) for offset in BOOTLOADER_OFFSETS)
+    return flash_size(source, next(filter(None, images), None)) or None
 
 
 def _write(source: Path, out: Path, data: bytes) -> None:

@@ -18,7 +18,7 @@ from esp_at_tools.device.flash_header import with_flash_settings
 from esp_at_tools.errors import DeviceError, FormatError, InputError
 from esp_at_tools.firmware.firmware import Firmware
 from esp_at_tools.firmware.flash_map import FlashMap
-from esp_at_tools.firmware.opening import BOOTLOADER_OFFSETS
+from esp_at_tools.firmware.identify import BOOTLOADER_OFFSETS
 from esp_at_tools.firmware.release import Release
 from esp_at_tools.firmware.source import Kind, Source
 from esp_at_tools.formats.app_image import ESP8266_V2_MAGIC, IMAGE_MAGIC, AppImage

@@ -9,6 +9,7 @@ from esp_at_tools import files
 from esp_at_tools.errors import FormatError, InputError
 from esp_at_tools.firmware import identify
 from esp_at_tools.firmware.flash_map import FlashMap
+from esp_at_tools.firmware.identify import BOOTLOADER_OFFSETS, FACTORY_PARAM_MAGIC, ZIP_MAGICS
 from esp_at_tools.firmware.source import FileSource, Kind, Source
 from esp_at_tools.formats.app_image import AppImage
 from esp_at_tools.formats.nvs.model import PAGE_HEADER, PAGE_SIZE, crc32
@@ -24,18 +25,12 @@ from esp_at_tools.formats.partition_table import (
 from esp_at_tools.settings.modern import PARTITION as MFG_NVS
 from esp_at_tools.settings.names import FACTORY_PARAM
 
-ZIP_MAGICS = (b"PK\x03\x04", b"PK\x05\x06")
-"""How a .zip begins, and an empty one."""
-BOOTLOADER_OFFSETS = (0x0, 0x1000, 0x2000)
-"""Where the chips' boot ROMs look: most at 0, the ESP32 and ESP32-S2 at 0x1000, the ESP32-C5 at 0x2000."""
-
 MAX_BLANK_TAIL = 4096
 """Most 0xFF bytes at the end of an image that ends with its last part, in bytes."""
 
 MAX_FLASH_SIZE = 16 << 20
 """Bytes: the largest flash of an ESP module."""
 
-FACTORY_PARAM_MAGIC = b"\xfc\xfc"
 MAX_LONE_NVS = 1 << 20
 """No AT firmware has a larger ``mfg_nvs``; a larger file is a flash image."""
 

@@ -126,7 +126,7 @@ class Survey:
 
 def find_bootloader(source: Source, flash_map: FlashMap) -> FlashImage | None:
     """Return the bootloader, at the first of the places where boot ROMs look that has a sound one."""
-    from esp_at_tools.firmware.opening import BOOTLOADER_OFFSETS
+    from esp_at_tools.firmware.identify import BOOTLOADER_OFFSETS
 
     found = [
         image

@@ -156,6 +156,22 @@ PATH = _PathType(path_type=Path)
 """A path; the command itself opens it, so that there is one wording for a missing file."""
 
 
+def input_options(command: F) -> F:
+    """Add what tells about an INPUT that does not tell by itself: its chip, and where things are."""
+    for decorate in (
+        click.option("--parameter-offset", "-os", type=NUMBER, metavar="N",
+                     help="Where the parameters are, if the tables do not tell."),
+        click.option("--partition-table-offset", type=NUMBER, metavar="N",
+                     help="Where the table is.  [default: 0x8000]"),
+        click.option("--module", default="", metavar="NAME",
+                     help="The module, for a partition alone: ESP32C3/MINI-1"),
+        click.option("--chip", default="", metavar="CHIP",
+                     help="The chip, for a partition alone: esp32c3, esp8266, …"),
+    ):  # fmt: skip
+        command = decorate(command)
+    return command
+
+
 def is_terminal(stream: IO[str]) -> bool:
     """Tell whether a stream is a terminal that a person watches."""
     return stream.isatty() and os.environ.get("TERM") != "dumb"

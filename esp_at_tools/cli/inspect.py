@@ -9,11 +9,11 @@ import click
 
 from esp_at_tools import files
 from esp_at_tools.cli.common import (
-    NUMBER,
     PATH,
     Output,
     chip_name,
     current_output,
+    input_options,
     json_option,
     talk_options,
 )
@@ -28,22 +28,7 @@ PAGE_SUFFIXES = (".html", ".htm")
 @click.argument("input_path", type=PATH, metavar="INPUT")
 @click.option("--check", is_flag=True, help="Exit with status 1 when a check finds an error.")
 @click.option("--html", type=PATH, metavar="FILE", help="Write the report as one page that works offline.")
-@click.option(
-    "--chip", default="", metavar="CHIP", help="The chip, for a partition alone: esp32c3, esp8266, …"
-)
-@click.option(
-    "--module", default="", metavar="NAME", help="The module, for a partition alone: ESP32C3/MINI-1"
-)
-@click.option(
-    "--partition-table-offset", type=NUMBER, metavar="N", help="Where the table is.  [default: 0x8000]"
-)
-@click.option(
-    "--parameter-offset",
-    "-os",
-    type=NUMBER,
-    metavar="N",
-    help="Where the parameters are, if the tables do not tell.",
-)
+@input_options
 @json_option
 @talk_options
 def command(

@@ -11,11 +11,11 @@ import click
 
 from esp_at_tools import files
 from esp_at_tools.cli.common import (
-    NUMBER,
     PATH,
     Output,
     chip_name,
     current_output,
+    input_options,
     json_option,
     talk_options,
 )
@@ -26,7 +26,7 @@ from esp_at_tools.firmware.modify import Outcome, Request, modify
 from esp_at_tools.firmware.source import Patch, StagedFile
 from esp_at_tools.numbers import format_size
 from esp_at_tools.settings.modern import PARTITION as MFG_NVS
-from esp_at_tools.settings.names import PKI_ITEMS, SETTINGS, check_name
+from esp_at_tools.settings.names import NAMES_HINT, PKI_ITEMS, SETTINGS, check_name
 from esp_at_tools.settings.rules import parse_value
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -34,6 +34,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 AT_PY_GATT_ROWS = 31
 """at.py has options for cfg0 to cfg30; ``--set cfgN=…`` takes any row."""
 DEFAULT_OUTPUT = "target.bin"
+
+
+_KINDS = {"ca": "CA certificate", "certificate": "certificate", "private_key": "private key"}
 
 
 def _value_options(command: F) -> F:
@@ -44,7 +47,7 @@ def _value_options(command: F) -> F:
         command = _option(option, short, name, "ROW", text, hidden=hidden)(command)
     for item in reversed(PKI_ITEMS.values()):
         if item.option:
-            text = f"PEM or DER file of the {item.kind.replace('_', ' ')} {item.name}."
+            text = f"PEM or DER file of the {_KINDS[item.kind]} {item.name}."
             command = _option(item.option, item.short, item.name, "FILE", text)(command)
     for setting in reversed(SETTINGS.values()):
         if setting.option:
@@ -85,7 +88,10 @@ class _AtPyCommand(click.Command):
 
 
 @click.command(
-    "modify-bin", cls=_AtPyCommand, short_help="Change settings, certificates, keys and GATT rows."
+    "modify-bin",
+    cls=_AtPyCommand,
+    short_help="Change settings, certificates, keys and GATT rows.",
+    epilog=f"For --set and --unset, {NAMES_HINT}.",
 )
 @click.option(
     "--input",
@@ -125,22 +131,7 @@ class _AtPyCommand(click.Command):
 @click.option(
     "--partitions-output", type=PATH, metavar="DIR", help="Write every changed partition alone, too."
 )
-@click.option(
-    "--chip", default="", metavar="CHIP", help="The chip, for a partition alone: esp32c3, esp8266, …"
-)
-@click.option(
-    "--module", default="", metavar="NAME", help="The module, for a partition alone: ESP32C3/MINI-1"
-)
-@click.option(
-    "--partition-table-offset", type=NUMBER, metavar="N", help="Where the table is.  [default: 0x8000]"
-)
-@click.option(
-    "--parameter-offset",
-    "-os",
-    type=NUMBER,
-    metavar="N",
-    help="Where the parameters are, if the tables do not tell.",
-)
+@input_options
 @_value_options
 @json_option
 @talk_options

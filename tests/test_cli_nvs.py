@@ -107,7 +107,7 @@ def test_generate_keeps_private_keys_private(folder: Path, cli, row: str, expect
         (["in.csv", "none/out.bin", "0x3000"], "folder does not exist", "create none"),
         (["in.csv", ".", "0x3000"], "existing folder", "file"),
         (["in.csv", "in.csv", "0x3000"], "is the CSV itself", "another"),
-        (["in.csv", "out.bin", "0x3001"], "12289 bytes is not a positive multiple", "0x3000"),
+        (["in.csv", "out.bin", "0x3001"], "SIZE: a partition of 12289 bytes is not", "0x3000"),
         (["in.csv", "out.bin", "0"], "0 bytes is not", "0x3000"),
         (["in.csv", "out.bin", "large"], "'large' is not a number", "0x1000"),
         (["in.csv", "out.bin", "1024M"], "too large", "at most"),
@@ -125,7 +125,7 @@ def test_generate_keeps_private_keys_private(folder: Path, cli, row: str, expect
         (["bad.csv", "out.bin", "0x3000"], "bad.csv, line 3, key 'a': the value does", "0 to 255"),
         (["latin.csv", "out.bin", "0x3000"], "latin.csv, line 1: is not UTF-8", "UTF-8"),
         (["missing.csv", "out.bin", "0x3000"], "missing.csv, line 3, key 'a': none.pem: no", "existing"),
-        (["full.csv", "out.bin", "0x3000"], "does not fit: 390 entries", "0x5000"),
+        (["full.csv", "out.bin", "0x3000"], "full.csv: key 'a' does not fit: 390 entries", "0x5000"),
     ],
 )  # fmt: skip
 def test_generate_refuses_and_writes_nothing(
@@ -261,6 +261,31 @@ def test_dump_warns_and_check_fails_where_the_firmware_loses_something(folder: P
     assert json.loads(result.out)["problems"] == document["problems"]
 
 
+def test_check_says_once_what_it_says_of_many_pages(folder: Path, cli) -> None:
+    good = NvsPartition.from_csv(HEADER + "n,namespace,,\na,data,string,value\n", 0x3000).to_bytes()
+    bad = b"\xf0" * 4096
+    (folder / "x.bin").write_bytes(bad * 300 + good + bad * 2)
+    result = cli("nvs", "check", "x.bin")
+    assert result.status == 1
+    told = [line for line in result.out.splitlines() if line.startswith("error: page")]
+    assert [line.split(": ")[1] for line in told] == ["pages 0 to 299, each", "pages 303 to 304, each"]
+    document = json.loads(cli("nvs", "check", "x.bin", "--json").out)
+    assert [problem["page"] for problem in document["problems"]] == [*range(300), 303, 304]
+    warned = cli("nvs", "dump", "x.bin").err
+    assert "warning: pages 0 to 299, each: " in warned
+    assert "1 key in 1 namespace, " in cli("nvs", "dump", "x.bin").out
+
+
+def test_a_csv_without_keys_is_warned_of(folder: Path, cli) -> None:
+    for text in ("", HEADER, HEADER + "n,namespace,,\n"):
+        (folder / "none.csv").write_text(text, encoding="utf-8")
+        result = cli("nvs", "generate", "none.csv", "out.bin", "0x3000")
+        assert (result.status, result.err) == (
+            0,
+            "warning: none.csv: has no keys, so that the partition is empty\n",
+        )
+
+
 @pytest.mark.usefixtures("folder")
 def test_check_of_a_sound_image(cli) -> None:
     cli("nvs", "generate", "in.csv", "out.bin", "0x4000")
@@ -274,7 +299,7 @@ def test_check_of_a_sound_image(cli) -> None:
 
 
 def test_a_flood_of_problems_is_cut_short(folder: Path, cli) -> None:
-    (folder / "x.bin").write_bytes(b"\x55" * 4096 * 40)
+    (folder / "x.bin").write_bytes((b"\x55" * 4096 + b"\xff" * 4096) * 40)
     result = cli("nvs", "dump", "x.bin")
     assert result.status == 0
     assert len(result.err.splitlines()) == 21

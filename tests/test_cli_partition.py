@@ -175,7 +175,11 @@ def test_check_of_sound_tables(cli, primary, secondary, image):
 def test_check_finds_errors(cli, tmp_path, text, message):
     path = tmp_path / "table.csv"
     path.write_text(text)
-    result = cli("partition", "check", path, "--flash-size", "4M")
+    assert cli("partition", "check", path, "--flash-size", "4MB") == cli(
+        "partition", "check", path, "--flash-size", "4096kB"
+    )
+    result = cli("partition", "check", path, "--flash-size", "4MB")
+    assert result == cli("partition", "check", path, "--flash-size", "4M")
     assert result.status == 1
     assert "error: " in result.out
     assert message in result.out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from esp_at_tools.firmware.source import StagedFile
 from esp_at_tools.formats.nvs import NvsEntry, NvsKeys, NvsPartition, NvsProblem
 from esp_at_tools.formats.nvs.crypto import entries_are_readable
 from esp_at_tools.formats.nvs.csv import decode_csv, dump_csv
+from esp_at_tools.formats.nvs.writer import usable_pages
 
 _READ_WRITE_SIZE = 0x3000
 _MAX_WARNINGS = 20
@@ -63,22 +65,36 @@ def generate(
     talk = current_output()
     _check_key_options(keys, new_keys, encrypt=encrypt)
     _check_outputs(csv, out, keys, new_keys)
+    _check_size(size)
     nvs_keys = _read_keys(keys) if keys else NvsKeys.generate() if new_keys else None
-    partition = NvsPartition.from_csv(
-        decode_csv(files.read_file(csv, "CSV"), str(csv)),
-        size,
-        version=int(nvs_version),
-        read_file=lambda name: _read_named(Path(name), csv, out),
-        keys=nvs_keys,
-        name=str(csv),
-    )
+    text = decode_csv(files.read_file(csv, "CSV"), str(csv))
+    try:
+        partition = NvsPartition.from_csv(
+            text,
+            size,
+            version=int(nvs_version),
+            read_file=lambda name: _read_named(Path(name), csv, out),
+            keys=nvs_keys,
+            name=str(csv),
+        )
+    except FormatError:  # it names the CSV and the line
+        raise
+    except InputError as error:
+        raise InputError(f"{csv}: {error.message}", error.hint) from error
     data = partition.to_bytes()
     private = nvs_keys is None and _holds_private_keys(partition.entries)
     outputs = [(out, data, private)]
     if new_keys and nvs_keys:  # before the image, which is of no use without them
         outputs.insert(0, (new_keys, nvs_keys.to_bytes(), True))
     _write_all(outputs)
-    _report_generated(talk, partition, out, new_keys, data)
+    _report_generated(talk, partition, csv, out, new_keys)
+
+
+def _check_size(size: int) -> None:
+    try:
+        usable_pages(size)
+    except InputError as error:
+        raise InputError(f"SIZE: {error.message}", error.hint) from error
 
 
 def _read_named(path: Path, csv: Path, out: Path) -> bytes:
@@ -135,9 +151,11 @@ def _write_all(outputs: list[tuple[Path, bytes, bool]]) -> None:
 
 
 def _report_generated(
-    talk: Output, partition: NvsPartition, out: Path, new_keys: Path | None, data: bytes
+    talk: Output, partition: NvsPartition, csv: Path, out: Path, new_keys: Path | None
 ) -> None:
     warnings = [problem.message for problem in partition.problems if problem.level == "warning"]
+    if not partition.entries:
+        warnings.insert(0, f"{csv}: has no keys, so that the partition is empty")
     if partition.size < _READ_WRITE_SIZE:
         warnings.append(
             f"a partition of {partition.size} bytes must be marked readonly in the partition table; "
@@ -149,7 +167,7 @@ def _report_generated(
     if talk.json:
         talk.document({
             "output": str(out),
-            "size": len(data),
+            "size": partition.size,
             "version": partition.version,
             "encrypted": partition.encrypted,
             "keys": str(new_keys) if new_keys else None,
@@ -160,9 +178,9 @@ def _report_generated(
         })  # fmt: skip
         return
     talk.result(
-        f"{out}: {len(data)} bytes, NVS version {partition.version}"
+        f"{out}: {partition.size} bytes, NVS version {partition.version}"
         + (", encrypted" if partition.encrypted else "")
-        + f"; {len(partition.entries)} keys in {len(partition.namespaces)} namespaces, "
+        + f"; {_keys_and_namespaces(partition)}, "
         f"{usage.entries_used} of {usage.entries_total} entries used"
     )
     if new_keys:
@@ -223,16 +241,16 @@ def check(image: Path, keys: Path | None) -> None:
             "usage": _usage(partition),
         })  # fmt: skip
     else:
-        for problem in partition.problems:
-            talk.result(f"{problem.level}: {_where(problem)}{problem.message}")
-        talk.result(f"{image}: {_summary(partition)}; {_count(errors)}")
+        for run in _runs(partition.problems):
+            talk.result(f"{run[0].level}: {_where(run)}{run[0].message}")
+        talk.result(f"{image}: {_summary(partition)}; {_counted(errors, 'error') if errors else 'no errors'}")
     if errors:
         click.get_current_context().exit(1)
 
 
 def _open(image: Path, keys: Path | None, talk: Output) -> NvsPartition:
     """Read an image, or say what the file is instead."""
-    data = files.read_file(image, "NVS image")
+    data = files.read_file(image, "binary NVS image")
     mistaken = not_nvs(str(image), data)
     if mistaken:
         raise mistaken
@@ -285,14 +303,34 @@ def _usage(partition: NvsPartition) -> dict[str, int]:
     }
 
 
-def _where(problem: NvsProblem) -> str:
-    if problem.page is None:
+def _runs(problems: Iterable[NvsProblem]) -> list[list[NvsProblem]]:
+    """Group what is said alike of whole pages that follow one another."""
+    runs: list[list[NvsProblem]] = []
+    for problem in problems:
+        last = runs[-1][-1] if runs else None
+        page = last.page if last and last.entry is None else None
+        if last and page is not None and problem == replace(last, page=page + 1):
+            runs[-1].append(problem)
+        else:
+            runs.append([problem])
+    return runs
+
+
+def _where(run: list[NvsProblem]) -> str:
+    first, last = run[0], run[-1]
+    if first.page is None:
         return ""
-    return f"page {problem.page}" + (": " if problem.entry is None else f", entry {problem.entry}: ")
+    if len(run) > 1:
+        return f"pages {first.page} to {last.page}, each: "
+    return f"page {first.page}" + (": " if first.entry is None else f", entry {first.entry}: ")
 
 
-def _count(errors: int) -> str:
-    return "no errors" if not errors else "1 error" if errors == 1 else f"{errors} errors"
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
+def _keys_and_namespaces(partition: NvsPartition) -> str:
+    return f"{_counted(len(partition.entries), 'key')} in {_counted(len(partition.namespaces), 'namespace')}"
 
 
 def _summary(partition: NvsPartition) -> str:
@@ -300,22 +338,23 @@ def _summary(partition: NvsPartition) -> str:
         return f"{partition.size} bytes; the firmware does not open it"
     usage = partition.usage()
     return (
-        f"{partition.size} bytes, NVS version {partition.version}; {len(partition.entries)} keys in "
-        f"{len(partition.namespaces)} namespaces, {usage.entries_used} of {usage.entries_total} entries used"
+        f"{partition.size} bytes, NVS version {partition.version}; {_keys_and_namespaces(partition)}, "
+        f"{usage.entries_used} of {usage.entries_total} entries used"
     )
 
 
 def _warn_of_problems(talk: Output, problems: tuple[NvsProblem, ...]) -> None:
     """Repeat what is wrong on stderr; what costs nothing only with ``-v``."""
-    told = [problem for problem in problems if problem.level != "info" or talk.verbose]
-    for problem in told[:_MAX_WARNINGS]:
-        text = f"{_where(problem)}{problem.message}"
-        if problem.level == "info":
+    told = _runs(problem for problem in problems if problem.level != "info" or talk.verbose)
+    for run in told[:_MAX_WARNINGS]:
+        text = f"{_where(run)}{run[0].message}"
+        if run[0].level == "info":
             talk.note(f"note: {text}")
         else:
             talk.warn(text)
     if len(told) > _MAX_WARNINGS:
-        talk.warn(f"and {len(told) - _MAX_WARNINGS} more; 'esp-at-tool nvs check' shows them all")
+        more = sum(map(len, told[_MAX_WARNINGS:]))
+        talk.warn(f"and {more} more; 'esp-at-tool nvs check' shows them all")
 
 
 def _print_table(talk: Output, image: Path, partition: NvsPartition) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import click
 
 from esp_at_tools import files
-from esp_at_tools.cli.common import NUMBER, PATH, current_output, json_option, talk_options
+from esp_at_tools.cli.common import NUMBER, PATH, NumberType, current_output, json_option, talk_options
 from esp_at_tools.errors import FormatError, InputError
 from esp_at_tools.firmware.identify import BOOTLOADER_OFFSETS, MIN_IMAGE_SIZE
 from esp_at_tools.firmware.source import FileSource
@@ -74,11 +74,22 @@ _offset_option = click.option(
     help="Address of the table in flash, 0x8000 if not given; in an image without a table there, "
     "the first one that is found.",
 )
+
+
+class _FlashSizeType(NumberType):
+    """A size as a number, or as esptool writes it: 4MB, 512KB."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the bytes, or fail with a usage error."""
+        text = str(value)
+        return super().convert(text[:-1] if text[-2:].lower() in ("kb", "mb") else value, param, ctx)
+
+
 _flash_size_option = click.option(
     "--flash-size",
-    type=NUMBER,
+    type=_FlashSizeType(),
     metavar="N",
-    help="Size of the flash, e.g. 4M, which the partitions must not exceed.",
+    help="Size of the flash, e.g. 4MB, which the partitions must not exceed.",
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 import random
 import struct
 from dataclasses import replace
@@ -443,3 +444,11 @@ def test_what_follows_an_image_is_not_taken_for_a_signature():
 def test_xor_of_bytes(data, more):
     data += random_bytes(more)
     assert xor_bytes(data) == reduce(xor, data, 0)
+
+
+def test_an_image_goes_to_another_process():
+    data = build("esp32c3", [(RAM, b"code")])
+    for image in (AppImage.from_bytes(data), AppImage.from_bytes(data[:-1] + bytes([data[-1] ^ 1]))):
+        other = pickle.loads(pickle.dumps(image))  # noqa: S301 - made right here
+        assert other == image
+        assert (other.checksum_ok, other.sha256_ok) == (image.checksum_ok, image.sha256_ok)

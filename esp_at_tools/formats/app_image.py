@@ -18,6 +18,7 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from esp_at_tools.errors import FormatError
 from esp_at_tools.formats.image_chips import (
@@ -247,6 +248,11 @@ class AppImage:
         if self.sha256 is None:
             return None
         return self.sha256 == _sha256(self._view[: self.size - SHA256_SIZE])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what goes to another process: what the bytes say, without the bytes."""
+        found = {"checksum_ok": self.checksum_ok, "sha256_ok": self.sha256_ok}
+        return {**self.__dict__, **found, "_view": b""}
 
     @property
     def is_bootloader(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Collection, Iterator, Mapping
@@ -19,6 +20,11 @@ from esp_at_tools.firmware.tree import MAX_MEMBERS, MAX_TOTAL_SIZE
 _ENCRYPTED_FLAG = 0x1
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _CHUNK = 1 << 20
+_DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, struct.error),
+    *(EOFError, IndexError, OverflowError, RuntimeError, ValueError),
+)
+"""What zipfile raises for archives that are not as they should be."""
 
 
 def check_member(name: str, where: str) -> str:
@@ -65,7 +71,7 @@ class ZipTree:
             raise
         except OSError as error:
             raise files.unreadable(self.path, error, ".zip") from error
-        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, OverflowError) as error:
+        except _DAMAGE as error:
             reason = str(error) or "it ends too early"
             raise InputError(
                 f"{self.path}: is a damaged or cut off .zip: {reason}", "download it again"
@@ -153,7 +159,7 @@ class ZipTree:
     def _damage(self, name: str) -> Iterator[None]:
         try:
             yield
-        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, OverflowError) as error:
+        except _DAMAGE as error:
             reason = str(error) or "it ends too early"
             raise InputError(f"{self.path}: {name} is damaged: {reason}", "download it again") from error
 

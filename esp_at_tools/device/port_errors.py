@@ -39,7 +39,7 @@ _SAID = (
 """What esptool's message holds → what it means, and what to do."""
 
 _NOT_A_PORT = (errno.ENOTTY, errno.EINVAL, errno.EISDIR)
-_GONE = "the port is gone"
+_GONE = "the port is gone, as when its cable is pulled"
 
 
 @contextmanager
@@ -61,7 +61,7 @@ def explained(port: str) -> Iterator[None]:
         # termios.error is no OSError, and there is no termios on Windows to name it by.
         if type(error).__module__ != "termios":
             raise
-        raise DeviceError(f"{port}: {_GONE}: {error.args[-1]}", CABLE_HINT) from error
+        raise DeviceError(f"{port}: {_GONE}", CABLE_HINT) from error
 
 
 def _from_esptool(port: str, error: Exception) -> DeviceError:
@@ -79,7 +79,7 @@ def _from_esptool(port: str, error: Exception) -> DeviceError:
 def _from_system(port: str, error: OSError) -> DeviceError:
     if "open" in str(error) or "lock" in str(error):
         return opening_error(port, error.errno, str(error))
-    return DeviceError(f"{port}: {_GONE}, as when its cable is pulled", CABLE_HINT)
+    return DeviceError(f"{port}: {_GONE}", CABLE_HINT)
 
 
 def opening_error(port: str, number: int | None, text: str) -> DeviceError:

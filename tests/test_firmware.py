@@ -280,6 +280,18 @@ def test_a_file_as_flash(tmp_path):
     assert source.read(9, 2) == b"\xff\xff"
 
 
+def test_an_unfilled_image_may_end_anywhere(tmp_path):
+    """Such as a few bytes after 1 MB; only past the end of every partition there is nothing to hold."""
+    app = builders.esp_image(size=0xA0000)
+    flash = bytearray(builders.image(filled=False)[: builders.APP_OFFSET]) + app
+    assert 0x100000 < len(flash) < 0x101000
+    (tmp_path / "in").write_bytes(flash)
+    assert Firmware.open(tmp_path / "in").kind == "image"
+    (tmp_path / "in").write_bytes(builders.image() + b"more")
+    with pytest.raises(InputError, match="is 4 bytes longer than a flash of 4194304 bytes"):
+        Firmware.open(tmp_path / "in")
+
+
 def test_the_tables_of_a_flash(images):
     found = locate(open_source(images["modern"]), None)
     assert found is not None

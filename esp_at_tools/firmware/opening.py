@@ -166,7 +166,7 @@ def check_whole(source: Source, flash_map: FlashMap, app: AppImage | None) -> No
         return
     tail = source.read(max(source.end - MAX_BLANK_TAIL, 0), min(MAX_BLANK_TAIL, source.end))
     below = 1 << (source.end.bit_length() - 1)
-    if source.end - below < MAX_BLANK_TAIL and is_flash_size(below):
+    if max(ends) <= below < source.end < below + MAX_BLANK_TAIL and is_flash_size(below):
         raise InputError(
             f"{source.path}: is {source.end - below} bytes longer than a flash of {below} bytes",
             "download it again; a filled image is exactly as large as the flash",

@@ -403,6 +403,29 @@ def test_extra_files_go_to_a_folder_that_exists(cli, samples, tmp_path):
     assert sorted(path.name for path in (tmp_path / "parts").iterdir()) == ["mfg_nvs.bin", "other"]
 
 
+@posix
+@pytest.mark.parametrize("source", ["image.bin", "release", "release.zip"])
+@pytest.mark.parametrize("blocks", [0, 1, 8])
+def test_a_full_disk_leaves_nothing_behind(samples, tmp_path, source, blocks):
+    """A limit on the size of files stands in for the disk."""
+    code = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({blocks * 512},) * 2); "
+        "from esp_at_tools.cli.main import run; sys.exit(run(sys.argv[1:]))"
+    )
+    args = ["modify-bin", "-in", samples / source, "-o", tmp_path / "out", "-b", "9600"]
+    env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *args], capture_output=True, text=True, env=env, check=False
+    )
+    assert done.returncode == 2
+    assert (
+        done.stderr
+        == f"error: {tmp_path / 'out'}: cannot be written: File too large\n  nothing was changed\n"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
 # --- releases --------------------------------------------------------------------------------------------
 
 

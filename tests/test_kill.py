@@ -48,7 +48,7 @@ for baud in itertools.cycle(("9600", "19200")):
 """
 """Changes an input in place again and again, and says before each time to what."""
 
-POINTS = 9
+POINTS = 6
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def test_killed_before_an_access_to_a_file(cli, tmp_path, monkeypatch, pki, make
     events = killed_at(0, tmp_path, args)
     old, new = contents(pristine), contents(target)
     assert new != old
-    for point in sorted({events - n * n // 2 for n in range(POINTS)}):
+    for point in sorted({events - n * n for n in range(POINTS)}):
         clear(target)
         copy(pristine, source)
         assert killed_at(point, tmp_path, args) is None
@@ -173,7 +173,7 @@ def test_killed_at_random_moments(cli, tmp_path, make):
     for baud in ("9600", "19200"):
         assert cli("modify-bin", "-q", "-in", path, "--in-place", "-b", baud).status == 0
         states[baud] = contents(path)
-    for baud in random_moments(path, 6):
+    for baud in random_moments(path, 4):
         left = contents(path)
         if path.is_dir():
             assert all(data in (states["9600"][name], states["19200"][name]) for name, data in left.items())

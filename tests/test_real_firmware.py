@@ -158,7 +158,17 @@ class Case:
         return {name.split(".")[0] for name in names} if self.legacy else {"mfg_nvs"}
 
 
-@pytest.fixture(params=CASES, ids=lambda case: f"{case[0]}-{Path(case[1]).stem}")
+def case_id(case: tuple[str, str]) -> str:
+    return f"{case[0]}-{Path(case[1]).stem}"
+
+
+FEW = pytest.mark.parametrize(
+    "case", [case for case in CASES if case[1] in ("folder", "image")], ids=case_id, indirect=True
+)
+"""For what does not depend on more than whether it is a folder or a file."""
+
+
+@pytest.fixture(params=CASES, ids=case_id)
 def case(request: pytest.FixtureRequest, tmp_path: Path) -> Case:
     name, form = request.param
     release = shared_or_skip() / "firmware" / name
@@ -381,6 +391,7 @@ def test_everything_in_one_go_by_a_profile(case, modify, cli, certificates, tmp_
     assert cli("diff", tmp_path / "out", tmp_path / "out").status == 0
 
 
+@FEW
 def test_in_place(case, cli, certificates, tmp_path):
     path = tmp_path / "copy"
     if case.path.is_dir():
@@ -400,6 +411,7 @@ def test_in_place(case, cli, certificates, tmp_path):
         assert not file.name.endswith(".tmp")
 
 
+@FEW
 def test_a_dry_run_says_the_same_and_writes_nothing(case, cli, certificates, tmp_path):
     before = set(tmp_path.rglob("*"))
     args = ["modify-bin", "--input", case.path, *set_args(UART[case.name]), "--json"]
@@ -415,6 +427,7 @@ def test_a_dry_run_says_the_same_and_writes_nothing(case, cli, certificates, tmp
     assert (wet["dry_run"], wet["output"]) == (False, str(tmp_path / "out"))
 
 
+@FEW
 def test_changed_partitions_alone(case, modify, certificates, tmp_path):
     asked = [*set_args(UART[case.name]), *pki_args(certificates, ("mqtt_cert", "mqtt_key"))]
     extra = ["--partitions-output", tmp_path / "parts"]
@@ -438,6 +451,7 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
+@FEW
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX permissions")
 def test_permissions(case, modify, certificates, tmp_path):
     modify(

@@ -171,6 +171,18 @@ def test_a_part_that_holds_several_partitions_is_patched(legacy, tmp_path):
     assert struct.unpack_from("<i", out, RECORD_PLACE + 12) == (9600,)
 
 
+def test_a_file_that_stands_for_two_partitions_is_not_changed(legacy, tmp_path):
+    (legacy / "blank.bin").write_bytes(b"\xff" * 0x1000)
+    config = (legacy / "download.config").read_text()
+    (legacy / "download.config").write_text(f"{config} {WPA2_PLACE:#x} blank.bin 0x300000 blank.bin")
+    firmware = Firmware.open(legacy)
+    firmware.set_pki("wpa2_ca", b"ca")
+    message = rf"blank\.bin is flashed to {WPA2_PLACE:#x} and 0x300000, and only one of them changes"
+    with pytest.raises(InputError, match=message):
+        firmware.write(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_csv_beside_a_legacy_partition_is_not_ours(legacy, tmp_path):
     (legacy / "customized_partitions" / "factory_param.csv").write_text("baud,9600\n")
     firmware = Firmware.open(legacy)

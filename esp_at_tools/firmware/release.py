@@ -230,11 +230,21 @@ class Release:
                 new[name] = patch.data or patch.padded
                 continue
             start, name = part
+            self._check_single(name)
             old[name] = self._patched_part(start, old.get(name, self.part(name)), patch)
             if patch.name == MFG_NVS and self.has(_csv_beside(name)):
                 tables[_csv_beside(name)] = self._edited_csv(patch, _csv_beside(name))
         changes = {**merged, **tables, **new, **self._lists_with(added), **old}
         return {name: data for name, data in changes.items() if not self.has(name) or self.part(name) != data}
+
+    def _check_single(self, name: str) -> None:
+        """Refuse to change a file that stands for other partitions too, such as a blank one for several."""
+        places = [f"{offset:#x}" for offset, part in self.args.files.items() if part == name]
+        if len(places) > 1:
+            raise InputError(
+                f"{self.path}: {name} is flashed to {' and '.join(places)}, and only one of them changes",
+                f"give each a file of its own in {self._args_name}",
+            )
 
     def _part_at(self, offset: int) -> tuple[int, str] | None:
         """Return address and name of the part that begins at an address or reaches over it."""

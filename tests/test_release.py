@@ -222,6 +222,16 @@ def test_in_place_the_partition_is_replaced_last(legacy, monkeypatch):
     ]  # fmt: skip
 
 
+def test_in_place_what_is_so_already_is_not_touched(cli, release):
+    before = {path: path.stat().st_ino for path in release.rglob("*")}
+    assert cli("modify-bin", "-in", release, "--in-place", "-b", "115200").status == 0
+    assert {path: path.stat().st_ino for path in release.rglob("*")} == before
+    (release / "factory" / "factory_MINI-1.bin").unlink()
+    assert cli("modify-bin", "-in", release, "--in-place", "-b", "9600").status == 0
+    replaced = {path.name for path in release.rglob("*") if path.stat().st_ino != before[path]}
+    assert replaced == {"mfg_nvs.bin", "mfg_nvs.csv", "factory_MINI-1_unfilled.bin"}
+
+
 # --- folders ---------------------------------------------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""Inspect, patch and build ESP-AT firmware.
+"""Inspect, patch, compare and flash ESP-AT firmware.
 
 The names below are the public API. They load on first use, so that importing the package
 costs nothing::

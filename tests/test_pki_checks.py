@@ -14,8 +14,7 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from esp_at_tools.errors import InputError, RiskyValueError
-from esp_at_tools.pki.checks import SET_CHECKS, check_item, check_set, demand
+from esp_at_tools.pki.checks import SET_CHECKS, check_item, check_set
 from esp_at_tools.pki.item_checks import ITEM_CHECKS
 
 NOW = datetime(2025, 6, 1, tzinfo=timezone.utc)
@@ -242,20 +241,6 @@ def test_validity_is_judged_to_the_second():
     assert [f.id for f in check_item("ca", data, now=end + second)] == ["pki-expired"]
     with pytest.raises(ValueError, match="time zone"):
         check_item("ca", data, now=datetime(2025, 1, 1))  # noqa: DTZ001 - the case
-
-
-def test_demand():
-    sound = check_item("ca", cert() + b"\0", now=NOW)
-    assert [finding.id for finding in demand(sound, force=False)] == ["pki-trailing-nul"]
-    risky = check_item("ca", cert(days=1, start=-2), now=NOW)
-    with pytest.raises(RiskyValueError, match="expired on 2025-05-31"):
-        demand(risky, force=False)
-    assert demand(risky, force=True) == risky
-    impossible = check_item("ca", private(), now=NOW)
-    for force in (False, True):
-        with pytest.raises(InputError, match="is a private key, not a CA certificate") as caught:
-            demand([*risky, *impossible], force=force)
-        assert not isinstance(caught.value, RiskyValueError)
 
 
 def test_sets():

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from esp_at_tools.errors import EspAtError, FormatError
 from esp_at_tools.pki import pem
-from esp_at_tools.pki.items import MAX_SIZE, load, public_key_fingerprint, read_pki
+from esp_at_tools.pki.items import MAX_SIZE, load, read_pki
 
 START = datetime(2024, 1, 1, tzinfo=timezone.utc)
 END = START + timedelta(days=3650)
@@ -103,8 +103,8 @@ def test_private_key(encoding, form, kind, name):
         name,
     )
     assert (info.subject, info.not_before, info.is_ca, info.encrypted) == ("", None, None, False)
-    assert info.public_key_sha256 == public_key_fingerprint(cert_bytes(kind), "y")
-    assert info.public_key_sha256 != public_key_fingerprint(cert_bytes("secp384r1"), "y")
+    assert info.public_key_sha256 == read_pki(cert_bytes(kind), "y").public_key_sha256
+    assert info.public_key_sha256 != read_pki(cert_bytes("secp384r1"), "y").public_key_sha256
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_of_several_keys_the_one_that_mbedtls_takes():
 
 def test_what_the_firmware_passes_over():
     data = cert_bytes()
-    want = public_key_fingerprint(data, "x")
+    want = read_pki(data, "x").public_key_sha256
     for odd in (
         b"Bag Attributes\n  friendlyName: x\n" + data + b"more\n",
         pem.UTF8_BOM + data,
@@ -171,7 +171,7 @@ def test_what_the_firmware_passes_over():
         cert_bytes(encoding=Encoding.DER) + b"\0",
         b"-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n" + data,
     ):
-        assert public_key_fingerprint(odd, "x") == want
+        assert read_pki(odd, "x").public_key_sha256 == want
 
 
 @cache
@@ -325,7 +325,7 @@ def test_official_items(shared):
             certificates = sorted((raw / path.parent.name.replace("_key", "_cert")).iterdir())
             if info.kind == "private_key":
                 index = sorted(path.parent.iterdir()).index(path)
-                theirs = public_key_fingerprint(certificates[index].read_bytes(), "x")
+                theirs = read_pki(certificates[index].read_bytes(), "x").public_key_sha256
                 assert info.public_key_sha256 == theirs, path
     assert found == 42
 

@@ -112,7 +112,7 @@ def talk_options(command: F) -> F:
         click.option("-q", "--quiet", is_flag=True, expose_value=False, callback=_set_quiet,
                      help="Print errors and warnings only."),
         click.option("-v", "--verbose", count=True, expose_value=False, callback=_set_verbose,
-                     help="Say more; on an unexpected error, show where it happened."),
+                     help="Say more, where there is more to say; show where an unexpected error happened."),
     ):  # fmt: skip
         command = decorate(command)
     return command

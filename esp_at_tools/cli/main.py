@@ -85,7 +85,7 @@ def with_hyphens(name: str) -> str:
 @click.version_option(__version__, prog_name="esp-at-tool")
 @talk_options
 def program() -> None:
-    """Inspect, patch and build ESP-AT firmware."""
+    """Inspect, patch, compare and flash ESP-AT firmware."""
 
 
 def _exit_status(error: EspAtError) -> int:

@@ -7,11 +7,10 @@ work; the others are only told.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from esp_at_tools.errors import FormatError, InputError, RiskyValueError
+from esp_at_tools.errors import FormatError
 from esp_at_tools.pki.item_checks import ITEM_CHECKS, Item
 from esp_at_tools.pki.items import Contents, Level, PkiInfo, PkiKind, describe, load
 from esp_at_tools.pki.set_checks import SET_CHECKS, PkiSet
@@ -46,23 +45,6 @@ class Finding:
     def impossible(self) -> bool:
         """Whether nothing can make it right to store this."""
         return self.level == "error" and not self.risky
-
-
-def demand(findings: Iterable[Finding], *, force: bool) -> list[Finding]:
-    """Return the findings that are left to be told, once these may be stored.
-
-    Raises:
-        InputError: one is impossible.
-        RiskyValueError: one is risky, and not ``force``.
-    """
-    findings = list(findings)
-    for finding in findings:
-        if finding.impossible:
-            raise InputError(finding.message, finding.hint)
-    for finding in findings:
-        if finding.risky and not force:
-            raise RiskyValueError(finding.message, f"{finding.hint}; --force writes it all the same")
-    return findings
 
 
 def check_item(

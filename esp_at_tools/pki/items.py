@@ -429,14 +429,3 @@ def read_pki(data: bytes, name: str, expected: PkiKind | None = None) -> PkiInfo
         FormatError: it is neither a certificate nor a private key; the message says what it is.
     """
     return describe(load(data, name, expected), data)
-
-
-def public_key_fingerprint(data: bytes, name: str, expected: PkiKind | None = None) -> str:
-    """Return the SHA-256 of the public key of a certificate or private key, in hexadecimal.
-
-    A key and its certificate have the same; it is empty where a password hides it.
-
-    Raises:
-        FormatError: see :func:`read_pki`.
-    """
-    return read_pki(data, name, expected).public_key_sha256

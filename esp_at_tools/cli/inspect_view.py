@@ -244,6 +244,14 @@ def setting_meaning(name: str, value: object, settings: Mapping[str, Any]) -> st
 # --- certificates and keys ----------------------------------------------------------------------
 
 
+def pki_roles(report: Report) -> dict[str, list[Mapping[str, Any]]]:
+    """Return the items by role, for the page: CA, certificate and key of ``server``, of ``client.0``, …."""
+    roles: dict[str, list[Mapping[str, Any]]] = {}
+    for item in report["pki"]:
+        roles.setdefault(item["role"], []).append(item)
+    return roles
+
+
 def partner_text(item: Mapping[str, Any], report: Report) -> str:
     """Return in words whether a key or certificate has its partner; the key's entry tells of both."""
     partners = {each["kind"]: each["name"] for each in report["pki"] if each["role"] == item["role"]}

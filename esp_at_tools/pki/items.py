@@ -34,6 +34,10 @@ Level = Literal["error", "warning", "info"]
 _GIVE = "give a certificate or a private key, PEM or DER"
 
 
+class NotPkiError(FormatError):
+    """Something that has nothing to do with certificates or keys."""
+
+
 @dataclass(frozen=True)
 class PkiInfo:
     """What a certificate or private key is.
@@ -196,11 +200,20 @@ _FOREIGN_LABELS = {
 }
 """PEM labels of other things: what each is, and what to do."""
 
+_KEYSTORE = "a Java key store", "convert it: keytool -importkeystore -srckeystore FILE -destkeystore NEW.p12"
+_FOREIGN_FILES = {
+    b"\xfe\xed\xfe\xed": _KEYSTORE,
+    b"\xce\xce\xce\xce": _KEYSTORE,
+    b"PuTTY-User-Key-File": ("a PuTTY key", "convert it: puttygen FILE -O private-openssh -o NEW"),
+    b"ssh-": ("an SSH public key", _GIVE),
+}
+"""Beginnings of files of other kinds: what each is, and what to do."""
+
 _PKCS7_OID = bytes.fromhex("06092a864886f70d0107")
 
 
 def _what_der_is(data: bytes) -> tuple[str, str]:
-    """Return what DER that is neither certificate nor key is, and what to do."""
+    """Return what DER that is neither certificate nor key is, ``""`` for nothing known, and what to do."""
     from cryptography.hazmat.primitives.serialization import load_der_public_key
     from cryptography.x509 import load_der_x509_crl, load_der_x509_csr
 
@@ -217,7 +230,7 @@ def _what_der_is(data: bytes) -> tuple[str, str]:
         with contextlib.suppress(FormatError), _quietly(label):
             load(data)
             return _FOREIGN_LABELS[label]
-    return "neither a certificate nor a private key", _GIVE
+    return "", _GIVE
 
 
 def _der_size(data: bytes) -> int:
@@ -233,7 +246,8 @@ def _der_size(data: bytes) -> int:
 def _from_der(data: bytes, name: str, expected: PkiKind | None) -> Contents:
     size = _der_size(data)
     if size > len(data):
-        raise FormatError(f"{name}: cut off: {len(data)} of {size} bytes of DER", "copy the whole file")
+        error = FormatError if data[1:2] in (b"\x81", b"\x82") else NotPkiError  # it may be text: 0x30 is "0"
+        raise error(f"{name}: cut off: {len(data)} of {size} bytes of DER", "copy the whole file")
     der, trailing = (data[:size], data[size:]) if size else (data, b"")
 
     def key() -> Contents:
@@ -247,7 +261,9 @@ def _from_der(data: bytes, name: str, expected: PkiKind | None) -> Contents:
         with contextlib.suppress(FormatError):
             return read()
     what, hint = _what_der_is(der)
-    raise FormatError(f"{name}: is {what}", hint)
+    raise (FormatError if what else NotPkiError)(
+        f"{name}: is {what or 'neither a certificate nor a private key'}", hint
+    )
 
 
 def _from_pem(blocks: list[pem.PemBlock], name: str, expected: PkiKind | None) -> Contents:
@@ -279,9 +295,9 @@ def load(data: bytes, name: str, expected: PkiKind | None = None) -> Contents:
         FormatError: it is neither a certificate nor a private key; the message says what it is.
     """
     if not data.strip(b"\0 \t\r\n"):
-        raise FormatError(f"{name}: is empty", _GIVE)
+        raise NotPkiError(f"{name}: is empty", _GIVE)
     if len(data) > MAX_SIZE:
-        raise FormatError(f"{name}: {len(data)} bytes, larger than any certificate partition", _GIVE)
+        raise NotPkiError(f"{name}: {len(data)} bytes, larger than any certificate partition", _GIVE)
     if _looks_utf16(data):
         raise FormatError(
             f"{name}: is UTF-16 text, which the firmware cannot read", "save it as ASCII or UTF-8"
@@ -297,7 +313,10 @@ def load(data: bytes, name: str, expected: PkiKind | None = None) -> Contents:
         return _from_der(data, name, expected)
     if b"-----BEGIN " in data:
         raise FormatError(f"{name}: a NUL or an unknown label hides its PEM text from the firmware", _GIVE)
-    raise FormatError(f"{name}: is neither PEM nor DER", _GIVE)
+    for beginning, (what, hint) in _FOREIGN_FILES.items():
+        if data.startswith(beginning):
+            raise FormatError(f"{name}: is {what}", hint)
+    raise NotPkiError(f"{name}: is neither PEM nor DER", _GIVE)
 
 
 _EC_NAMES = {"secp256r1": "ec256", "secp384r1": "ec384", "secp521r1": "ec521"}

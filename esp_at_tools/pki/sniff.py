@@ -1,0 +1,93 @@
+"""What a file is, told by its content."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from esp_at_tools import files
+from esp_at_tools.errors import FormatError, InputError
+from esp_at_tools.pki.items import MAX_SIZE, Contents, NotPkiError, PkiInfo, describe, load
+
+MAX_FILES = 2000
+"""Most files of a folder that are looked at: more than any folder of certificates has."""
+
+
+@dataclass(frozen=True)
+class Sniffed:
+    """A file that was looked at.
+
+    Attributes:
+        path: the file.
+        data: its bytes.
+        contents: its certificates and keys; None where there are none, or they cannot be read.
+        info: what the first of them is, likewise.
+        problem: why it cannot be used, ``""`` if it can.
+        hint: what would be right.
+        related: whether it has to do with certificates and keys at all.
+    """
+
+    path: Path
+    data: bytes = field(repr=False)
+    contents: Contents | None = field(default=None, repr=False)
+    info: PkiInfo | None = None
+    problem: str = ""
+    hint: str = ""
+    related: bool = True
+
+    @property
+    def usable(self) -> bool:
+        """Whether it holds certificates or a key."""
+        return self.info is not None
+
+
+def sniff(path: Path) -> Sniffed:
+    """Return what a file is.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    data = files.read_head(path, MAX_SIZE + 1, "certificate or key")
+    try:
+        contents = load(data, path.name)
+        return Sniffed(path, data, contents, describe(contents, data))
+    except NotPkiError as error:
+        return Sniffed(path, data, None, None, _bare(error, path), error.hint, related=False)
+    except FormatError as error:
+        return Sniffed(path, data, None, None, _bare(error, path), error.hint)
+
+
+def _bare(error: FormatError, path: Path) -> str:
+    return error.message.removeprefix(f"{path.name}: ")
+
+
+def list_files(folder: Path, depth: int = 1) -> list[Path]:
+    """Return the files of a folder and of its folders, ``depth`` levels down, in the order of their names.
+
+    Hidden ones and those that a killed run has left are passed over.
+
+    Raises:
+        InputError: it is no folder, cannot be read, or holds more than :data:`MAX_FILES` files.
+    """
+    try:
+        entries = sorted(folder.iterdir(), key=lambda path: path.name)
+    except NotADirectoryError:
+        raise InputError(
+            f"{folder}: is not a folder", "give the folder of the certificates and keys"
+        ) from None
+    except (OSError, ValueError) as error:
+        failure = error if isinstance(error, OSError) else OSError(str(error))
+        raise files.unreadable(folder, failure, "folder") from error
+    found: list[Path] = []
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_file():
+            found.append(entry)
+        elif depth and entry.is_dir():
+            found += list_files(entry, depth - 1)
+        if len(found) > MAX_FILES:
+            raise InputError(
+                f"{folder}: holds more than {MAX_FILES} files", "give the folder of the certificates"
+            )
+    return found

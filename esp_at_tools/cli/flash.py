@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,20 +10,14 @@ from typing import Any
 import click
 
 from esp_at_tools import files
-from esp_at_tools.cli.common import (
-    NUMBER,
-    PATH,
-    Output,
-    current_output,
-    is_terminal,
-    json_option,
-    talk_options,
-)
+from esp_at_tools.cli.common import PATH, Output, current_output, json_option, talk_options
+from esp_at_tools.cli.device_options import baud_option, ports_option, stub_option, table_option
+from esp_at_tools.cli.device_steps import watched
 from esp_at_tools.cli.flash_hint import PORT
 from esp_at_tools.device.boards import flash_boards
 from esp_at_tools.device.esptool_command import EsptoolCommands, esptool_commands
-from esp_at_tools.device.esptool_device import DEFAULT_BAUD, Link
-from esp_at_tools.device.flashing import Receipt, Report, Step, summary
+from esp_at_tools.device.esptool_device import Link
+from esp_at_tools.device.flashing import Receipt, summary
 from esp_at_tools.device.plan import BOOTLOADER_NAME, FlashPlan, make_plan
 from esp_at_tools.device.ports import choose_ports
 from esp_at_tools.errors import InputError
@@ -37,27 +28,12 @@ from esp_at_tools.numbers import format_size
 BUILD_FOLDER = Path("build")
 """What is flashed when no INPUT is given."""
 DEVICE_FAILED = 3
-_MAX_BAUD = 5_000_000
 
 
 @click.command("flash", short_help="Write a firmware, or some of its partitions, to modules.")
 @click.argument("input_path", type=PATH, metavar="[INPUT]", required=False)
-@click.option(
-    "-p",
-    "--port",
-    "ports",
-    multiple=True,
-    metavar="PORT",
-    help="Serial port of the module; several are flashed side by side.  [default: the only one on USB]",
-)
-@click.option(
-    "-b",
-    "--baud",
-    type=NUMBER,
-    default=DEFAULT_BAUD,
-    metavar="BAUD",
-    help=f"Rate for the data.  [default: {DEFAULT_BAUD}]",
-)
+@ports_option
+@baud_option
 @click.option(
     "--only",
     multiple=True,
@@ -69,18 +45,14 @@ _MAX_BAUD = 5_000_000
     "--erase", is_flag=True, help="Erase the whole flash first, what the module has stored included."
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be written where; no module is needed.")
-@click.option(
-    "--no-stub", is_flag=True, help="Use the boot ROM alone: slower, for modules that the stub fails on."
-)
+@stub_option
 @click.option(
     "--parts-output",
     type=PATH,
     metavar="DIR",
     help="Write the pieces as files into this new folder, for esptool; needs --dry-run.",
 )
-@click.option(
-    "--partition-table-offset", type=NUMBER, metavar="N", help="Where the table is.  [default: 0x8000]"
-)
+@table_option
 @json_option
 @talk_options
 def command(
@@ -104,8 +76,6 @@ def command(
     AT+SYSSTORE, files) is kept unless --erase is given.
     """
     talk = current_output()
-    if not 0 < baud <= _MAX_BAUD:
-        raise InputError(f"--baud {baud}: is no rate of a serial port", f"give one of 9600 to {_MAX_BAUD}")
     if parts_output is not None and not dry_run:
         raise InputError("--parts-output goes with --dry-run", "add --dry-run, or leave it out")
     firmware = Firmware.open(_input(input_path), partition_table_offset=partition_table_offset)
@@ -153,7 +123,7 @@ def _flash(talk: Output, plan: FlashPlan, links: list[Link], *, verify: bool) ->
     """Flash the modules, report, and leave with status 3 if one of them failed."""
     if not talk.json:
         _print_plan(talk, plan)
-    with _watched(talk, links) as report:
+    with watched(talk, links) as report:
         receipts = flash_boards(plan, links, report, verify=verify)
     if talk.json:
         talk.document(_document(plan, verify=verify, receipts=receipts))
@@ -164,71 +134,6 @@ def _flash(talk: Output, plan: FlashPlan, links: list[Link], *, verify: bool) ->
         click.echo(f"error: {receipt.error}" + (f"\n  {receipt.hint}" if receipt.hint else ""), err=True)
     if failed:
         raise click.exceptions.Exit(DEVICE_FAILED)
-
-
-@contextmanager
-def _watched(talk: Output, links: list[Link]) -> Iterator[Report]:
-    """Give what shows the steps on stderr: bars on a terminal, else a line for each new step."""
-    if talk.quiet:
-        yield lambda _step: None
-    elif is_terminal(sys.stderr):
-        with _bars(talk, links) as report:
-            yield report
-    else:
-        yield _Lines(talk, several=len(links) > 1)
-
-
-class _Lines:
-    """Steps as lines: one whenever a port does something else."""
-
-    def __init__(self, talk: Output, *, several: bool) -> None:
-        self._talk = talk
-        self._several = several
-        self._last: dict[str, str] = {}
-
-    def __call__(self, step: Step) -> None:
-        """Print a line if there is something new."""
-        if step.name == "said" and not self._talk.verbose:
-            return
-        if step.name in ("done", "failed") and not self._several:
-            return  # the report that follows says it
-        if step.name in ("note", "said", "found") or self._last.get(step.port) != step.name:
-            text = step.text.removeprefix(f"{step.port}: ")
-            said = "esptool: " if step.name == "said" else ""
-            self._talk.note(f"{step.port}: {said}{text}")
-        if step.name not in ("note", "said"):
-            self._last[step.port] = step.name
-
-
-@contextmanager
-def _bars(talk: Output, links: list[Link]) -> Iterator[Report]:
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
-
-    console = talk.console(sys.stderr)
-    columns = (
-        TextColumn("{task.fields[port]}", markup=False),
-        BarColumn(bar_width=24),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}", markup=False),
-    )
-    with Progress(*columns, console=console) as progress:
-        tasks = {link.port: progress.add_task("waiting", port=link.port, total=None) for link in links}
-
-        def report(step: Step) -> None:
-            text = step.text.removeprefix(f"{step.port}: ")
-            if step.name in ("note", "said"):
-                if step.name == "note" or talk.verbose:
-                    progress.print(f"{step.port}: {text}", markup=False, highlight=False)
-                return
-            ended = step.name in ("done", "failed")
-            task = tasks[step.port]
-            progress.update(task, description=text, total=step.total or None, completed=step.done)
-            if ended:
-                progress.update(task, total=1, completed=int(step.name == "done"))
-                progress.stop_task(task)
-
-        yield report
 
 
 # --- reporting -----------------------------------------------------------------------------------

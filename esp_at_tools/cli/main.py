@@ -20,6 +20,8 @@ COMMANDS = {
     "modify-bin": "Change settings, certificates, keys and GATT rows in a released firmware.",
     "diff": "Say what differs between two firmwares in meaning.",
     "flash": "Write a firmware, or some of its partitions, to modules.",
+    "read-flash": "Copy the flash of a module, or a part of it, into a file.",
+    "erase-flash": "Erase the flash of modules, or some of their partitions.",
     "nvs": "Generate, dump and check NVS partitions.",
     "partition": "Convert and check partition tables.",
     "modules": "List, show and check the modules that a firmware can be built for.",

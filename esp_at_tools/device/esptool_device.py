@@ -115,10 +115,32 @@ class Device:
         with explained(self.port):
             return str(self._esp.flash_md5sum(offset, size)).lower()
 
-    def read(self, offset: int, size: int) -> bytes:
-        """Return bytes of flash."""
+    def read(self, offset: int, size: int, progress: Progress | None = None) -> bytes:
+        """Return bytes of flash; esptool's stub sends their MD5 with them, and it is checked.
+
+        Args:
+            offset: address.
+            size: how many.
+            progress: told how many of them are here.
+        """
+
+        def told(done: int, *_: object) -> None:
+            if progress is not None:
+                progress(done)
+
         with explained(self.port):
-            return bytes(self._esp.read_flash(offset, size, None))
+            return bytes(self._esp.read_flash(offset, size, told))
+
+    def erase(self, offset: int, size: int) -> None:
+        """Erase whole sectors of flash.
+
+        Raises:
+            DeviceError: this needs the stub, or went wrong.
+        """
+        if not self.has_stub:
+            raise DeviceError(f"{self.port}: erasing a partition needs the stub", "leave out --no-stub")
+        with explained(self.port):
+            self._esp.erase_region(offset, size)
 
     def erase_all(self) -> None:
         """Erase the whole flash."""

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from esp_at_tools.device.esptool_device import Device, Link, open_device
+from esp_at_tools.device.own_partitions import own_partition, own_partitions
 from esp_at_tools.device.plan import FlashPlan, Segment
-from esp_at_tools.errors import DeviceError, EspAtError, FormatError
+from esp_at_tools.errors import DeviceError, EspAtError
 from esp_at_tools.formats.app_image import AppImage
-from esp_at_tools.formats.partition_table import (
-    AT_CUSTOMIZE,
-    SECTOR_SIZE,
-    TABLE_SIZE,
-    Partition,
-    PartitionTable,
-)
+from esp_at_tools.formats.partition_table import SECTOR_SIZE
 from esp_at_tools.numbers import format_size
 
 BLOCK_SIZE = 0x10000
@@ -27,7 +22,7 @@ FEW_BLOCKS = 8
 """Up to so many different blocks of a segment are looked at sector by sector; more are a new content."""
 
 StepName = Literal[
-    "connect", "found", "erase", "compare", "write", "verify", "note", "said", "done", "failed"
+    "connect", "found", "erase", "compare", "read", "write", "verify", "note", "said", "done", "failed"
 ]
 
 
@@ -180,9 +175,9 @@ class _Session:
         """Return the plan with what only the device can tell: where its partitions are."""
         plan = self.plan
         if plan.loose is not None:
-            plan = plan.placed(_own_partition(plan, device))
+            plan = plan.placed(own_partition(device, plan.table_offset, plan.loose[0]))
         if plan.kept and device.can_compare:
-            own = set(_own_partitions(device, plan.table_offset))
+            own = set(own_partitions(device, plan.table_offset))
             lost = [part for part in plan.kept if part not in own]
             if lost:
                 names = ", ".join(part.name for part in lost)
@@ -340,43 +335,6 @@ def _check_erasing(
                         f"which would damage {part.name}",
                         "leave out --no-stub, or erase everything with --erase",
                     )
-
-
-# --- what the device has -------------------------------------------------------------------------
-
-
-def _own_partitions(device: Device, table_offset: int) -> Iterator[Partition]:
-    """Yield the partitions that the device's own tables list; none where there are no sound tables."""
-    try:
-        primary = PartitionTable.from_bytes(device.read(table_offset, TABLE_SIZE))
-    except FormatError:
-        return
-    yield from primary
-    home = primary.find(AT_CUSTOMIZE)
-    if home is None or (device.flash_size and home.end > device.flash_size):
-        return
-    try:
-        yield from PartitionTable.from_bytes(device.read(home.offset, TABLE_SIZE))
-    except FormatError:
-        return
-
-
-def _own_partition(plan: FlashPlan, device: Device) -> Partition:
-    assert plan.loose is not None  # noqa: S101 - the caller has looked
-    name = plan.loose[0]
-    if not device.can_compare:
-        raise DeviceError(
-            f"{device.port}: the ROM of an ESP8266 does not tell where {name} is", "leave out --no-stub"
-        )
-    own = list(_own_partitions(device, plan.table_offset))
-    for partition in own:
-        if partition.name == name:
-            return partition
-    listed = f"its tables list {', '.join(part.name for part in own)}" if own else "it has no partition table"
-    raise DeviceError(
-        f"{device.port}: the module has no partition {name}: {listed}",
-        f"flash a whole firmware first, or give the image or release with --only {name}",
-    )
 
 
 # --- what differs --------------------------------------------------------------------------------

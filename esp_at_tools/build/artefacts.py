@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from esp_at_tools.build.recipe import Recipe
 from esp_at_tools.errors import InputError
-from esp_at_tools.formats.flash_args import FlashArgs, FlashPart
+from esp_at_tools.formats.flash_args import FlashArgs, FlashPart, check_path
 from esp_at_tools.formats.ota_data import OtaData
 from esp_at_tools.formats.partition_table import (
     AT_CUSTOMIZE,
@@ -36,6 +36,8 @@ DOWNLOAD_CONFIG = "download.config"
 SDKCONFIG = "sdkconfig"
 SDKCONFIG_DEFAULTS = "sdkconfig.defaults"
 FACTORY = "factory"
+LIST_NAMES = {"phy_init": ("phy", "phy_init_data.bin")}
+"""Partition → its name in the lists and its file, where ESP-IDF gives it others than its own."""
 FIXED_NAMES = (
     BOOTLOADER, APP, PRIMARY_TABLE, OTA_DATA_INITIAL, SECONDARY_TABLE, MODULE_INFO, FLASHER_ARGS,
     DOWNLOAD_CONFIG, SDKCONFIG, SDKCONFIG_DEFAULTS,
@@ -103,8 +105,8 @@ def _parts(recipe: Recipe) -> Iterator[Part]:
                 f"{name}: {len(contents.data)} bytes do not fit its partition of {place.size}",
                 f"make {name} larger in the secondary partition table, or its contents smaller",
             )
-        file = f"{USER_PARTITIONS}/{name}.bin"
-        yield Part(name, file, place.offset, contents.data, contents.private)
+        listed, file = LIST_NAMES.get(name, (name, f"{USER_PARTITIONS}/{name}.bin"))
+        yield Part(listed, check_path(file), place.offset, contents.data, contents.private)
 
 
 def _at_customize(recipe: Recipe) -> Partition:
@@ -141,12 +143,12 @@ def _bootloader(recipe: Recipe) -> Part:
 
 
 def _app(recipe: Recipe) -> Part:
-    if not recipe.primary.apps:
+    place = OtaData.initial().boot_partition(recipe.primary)
+    if place is None:
         raise InputError(
             f"the primary partition table of {recipe.full_name} has no partition for an application",
             "give it one: type app, sub-type factory or ota_0",
         )
-    place = recipe.primary.apps[0]
     missing = len(recipe.app) - place.size
     if missing > 0:
         raise InputError(
@@ -185,14 +187,17 @@ def _refuse(recipe: Recipe, which: str, table: PartitionTable, problems: list[Ta
 
 
 def flash_args(recipe: Recipe, flashed: tuple[Part, ...]) -> FlashArgs:
-    """Return the list of parts, as ``flasher_args.json`` and ``download.config`` hold it."""
+    """Return the list of parts, as ``flasher_args.json`` and ``download.config`` hold it.
+
+    That of an ESP8266 names neither the chip nor the stub, as its own build system has it.
+    """
     return FlashArgs(
         tuple(FlashPart(part.offset, part.file, part.name, encrypted=False) for part in flashed),
         flash_mode=recipe.flash.mode,
         flash_freq=recipe.flash.freq,
         flash_size=recipe.flash.size_name,
-        chip=recipe.chip.name,
-        stub=True,
+        chip="" if recipe.chip.image_chip_id is None else recipe.chip.name,
+        stub=None if recipe.chip.image_chip_id is None else True,
     )
 
 

@@ -46,6 +46,7 @@ class Recipe:
         bootloader: the bootloader's image, ``b""`` in a configuration without application.
         app: the application's image, ``b""`` likewise.
         notes: what the user should know about where it comes from and what is not in it.
+        warnings: what is questionable about it.
     """
 
     platform: str
@@ -63,6 +64,7 @@ class Recipe:
     bootloader: bytes = b""
     app: bytes = b""
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def full_name(self) -> str:

@@ -176,17 +176,29 @@ class Firmware:
             InputError: it is something else, damaged, cut off or encrypted; the message says which.
         """
         try:
-            return cls._open(Path(path), chip, partition_table_offset, parameter_offset)
+            source = open_source(Path(path))
+            return cls.of_source(
+                source,
+                chip=chip,
+                partition_table_offset=partition_table_offset,
+                parameter_offset=parameter_offset,
+            )
         except FormatError as error:
             if str(path) in error.message:
                 raise
             raise FormatError(f"{path}: {error.message}", error.hint) from error
 
     @classmethod
-    def _open(
-        cls, path: Path, chip: str, partition_table_offset: int | None, parameter_offset: int | None
+    def of_source(
+        cls,
+        source: Source,
+        *,
+        chip: str = "",
+        partition_table_offset: int | None = None,
+        parameter_offset: int | None = None,
     ) -> Firmware:
-        source = open_source(path)
+        """Open what is flash already; see :meth:`open`."""
+        path = source.path
         if source.kind in ("mfg_nvs", "factory_param"):
             for option, value in (
                 ("--partition-table-offset", partition_table_offset),

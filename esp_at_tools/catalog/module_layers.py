@@ -14,6 +14,7 @@ from esp_at_tools.catalog.features import OFF, ON, Feature
 from esp_at_tools.catalog.module_folder import BASE, Definitions
 from esp_at_tools.catalog.module_yaml import Layer, Problem, Report, Statements, raise_errors, unknown_hint
 from esp_at_tools.catalog.modules import KCONFIG, FeatureState, Flash, Module, Option
+from esp_at_tools.catalog.overlay import Overlay
 from esp_at_tools.catalog.releases import releases_of
 from esp_at_tools.errors import FormatError, InputError
 from esp_at_tools.files import read_file
@@ -143,7 +144,12 @@ def options_in_order(
 
 
 def resolve(
-    definitions: Definitions, row: ModuleRow, *, silence: bool = False, report: Report = raise_errors
+    definitions: Definitions,
+    row: ModuleRow,
+    *,
+    silence: bool = False,
+    report: Report = raise_errors,
+    overlay: Overlay | None = None,
 ) -> Module:
     """Return what the layers of a module come to.
 
@@ -152,6 +158,7 @@ def resolve(
         row: the module.
         silence: the variant without log.
         report: is told of every problem. What cannot do without an answer raises all the same.
+        overlay: changes that no file holds yet; the names in them have been checked.
 
     Raises:
         FormatError: something that is needed is missing or wrong.
@@ -159,6 +166,8 @@ def resolve(
     layers = layers_of(definitions, row, report)
     for layer in layers:
         check_names(definitions, layer, row.chip.name, report)
+    if overlay is not None:
+        layers, row = (*layers, overlay.layer()), overlay.row(row)
     said = said_by(layers, silence=silence)
     values, sources = _values(layers)
     flash = _flash(row, values, sources)
@@ -166,13 +175,16 @@ def resolve(
     ordered = options_in_order(definitions, said, row.chip.name)
     said_options = _last_words(said, ordered)
     md5 = MD5_OPTION not in said_options or said_options[MD5_OPTION].value == "y"
-    primary = _table(definitions, row, values, "primary", offset=offset, md5=md5)
+    planned = overlay or Overlay()
+    primary = planned.primary or _table(definitions, row, values, "primary", offset=offset, md5=md5)
     home = primary.find(AT_CUSTOMIZE)
     if home is None:
         raise FormatError(
             f"{row.full_name}: {values['partitions.primary']} has no partition {AT_CUSTOMIZE}", "give it one"
         )
-    secondary = _table(definitions, row, values, "secondary", offset=home.offset, md5=True)
+    secondary = planned.secondary or _table(
+        definitions, row, values, "secondary", offset=home.offset, md5=True
+    )
     options = {**_derived(row, flash, offset, home.offset, sources), **said_options}
     features = _features(definitions, row.chip, said, options)
     on = [

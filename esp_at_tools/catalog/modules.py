@@ -16,9 +16,10 @@ from pathlib import Path
 from esp_at_tools.catalog.chips import Chip, find_chip
 from esp_at_tools.catalog.data import data_folder
 from esp_at_tools.catalog.factory_params import Value
-from esp_at_tools.catalog.features import OFF, Submodule
+from esp_at_tools.catalog.features import OFF, Feature, Submodule
 from esp_at_tools.catalog.module_folder import Definitions, files_of, load_definitions
 from esp_at_tools.catalog.module_yaml import nearest, raise_errors
+from esp_at_tools.catalog.overlay import Overlay, check_overlay
 from esp_at_tools.catalog.releases import IdfPin, Release
 from esp_at_tools.errors import InputError
 from esp_at_tools.formats.partition_table import PartitionTable
@@ -171,7 +172,9 @@ def modules(*, silence: bool = False, folder: Path | None = None) -> tuple[Modul
     return tuple(module(name, silence=silence, folder=folder) for name in names)
 
 
-def module(name: str, *, silence: bool = False, folder: Path | None = None) -> Module:
+def module(
+    name: str, *, silence: bool = False, folder: Path | None = None, overlay: Overlay | None = None
+) -> Module:
     """Return one module.
 
     Args:
@@ -179,16 +182,30 @@ def module(name: str, *, silence: bool = False, folder: Path | None = None) -> M
             alone where only one chip has a module of that name.
         silence: the variant without log.
         folder: as for :func:`modules`.
+        overlay: changes that no file holds, as the module's highest layer but silence.
 
     Raises:
-        InputError: there is no such module, or there are several; the hint names the nearest.
+        InputError: there is no such module, or there are several; or the overlay names a feature, a state
+            or a parameter that does not exist. The hint names the nearest.
         FormatError: a definition is wrong.
     """
     definitions = _definitions(folder)
     key = _find(name, definitions)
-    if folder is None:
+    if overlay is not None:
+        check_overlay(overlay, definitions.features, definitions.types, definitions.rows[key].chip.name)
+    elif folder is None:
         return _built_in(key, silence)
-    return _resolve(definitions, key, silence)
+    return _resolve(definitions, key, silence, overlay)
+
+
+def features(folder: Path | None = None) -> Mapping[str, Feature]:
+    """Return the features that exist, those of a user's own folder included.
+
+    Raises:
+        InputError: a file of the folder cannot be read.
+        FormatError: a definition is wrong.
+    """
+    return _definitions(folder).features
 
 
 def _definitions(folder: Path | None) -> Definitions:
@@ -220,10 +237,11 @@ def _built_in(key: str, silence: bool) -> Module:
     return _resolve(_built_in_definitions(), key, silence)
 
 
-def _resolve(definitions: Definitions, key: str, silence: bool) -> Module:
+def _resolve(definitions: Definitions, key: str, silence: bool, overlay: Overlay | None = None) -> Module:
     from esp_at_tools.catalog.module_layers import resolve
 
-    return resolve(definitions, definitions.rows[key], silence=silence, report=raise_errors)
+    row = definitions.rows[key]
+    return resolve(definitions, row, silence=silence, report=raise_errors, overlay=overlay)
 
 
 def _find(name: str, definitions: Definitions) -> str:

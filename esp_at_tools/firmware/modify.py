@@ -7,7 +7,7 @@ has is not refused, except that a changed pin is checked against the unchanged o
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -21,11 +21,12 @@ from esp_at_tools.firmware.opening import find_images
 from esp_at_tools.settings.layout import Value, missing_settings
 from esp_at_tools.settings.modern import ModernLayout
 from esp_at_tools.settings.names import MAX_GATT_ROWS, PKI_ITEMS, gatt_row_index
-from esp_at_tools.settings.rules import check_settings
+from esp_at_tools.settings.rules import RuleFinding, check_settings
 
 if TYPE_CHECKING:
     from esp_at_tools.formats.nvs import NvsPartition
     from esp_at_tools.pki.checks import Finding
+    from esp_at_tools.settings.profile import Profile
 
 CHANNELS = ("start_channel", "channel_num")
 
@@ -73,7 +74,18 @@ class Request:
         """
         from esp_at_tools.settings.profile import Profile
 
-        profile = Profile.load(path)
+        self.take_profile(Profile.load(path), path)
+
+    def take_profile(self, profile: Profile, path: Path) -> None:
+        """Add what a profile asks for that has been read already; see :meth:`add_profile`.
+
+        Args:
+            profile: the changes.
+            path: where they come from.
+
+        Raises:
+            InputError: a file that it names is wrong.
+        """
         self.inputs.append(path)
         taken = set(self.names())
         for name, value in profile.settings.items():
@@ -226,6 +238,21 @@ def modify(
     return Outcome(changes, [name for name in request.names() if name not in changed], warnings)
 
 
+def check_firmware(firmware: Firmware, *, force: bool = False) -> list[str]:
+    """Check whether a firmware can be changed at all, as :func:`modify` does first.
+
+    Returns:
+        The warnings.
+
+    Raises:
+        InputError: its tables contradict themselves, or its ``mfg_nvs`` cannot be opened.
+        RiskyValueError: its ``mfg_nvs`` has lost entries, and ``force`` is not given.
+    """
+    findings = _Findings()
+    _check_firmware(firmware, findings)
+    return findings.decide(force=force)
+
+
 def _check_firmware(firmware: Firmware, findings: _Findings) -> None:
     """Refuse tables that contradict themselves, and an ``mfg_nvs`` that has lost entries."""
     path = firmware.source.path
@@ -290,13 +317,26 @@ def _cannot_hold(firmware: Firmware, name: str) -> InputError | None:
 
 
 def _check_changed_settings(firmware: Firmware, request: Request, findings: _Findings) -> None:
-    current = firmware.settings()
-    changed = {name: value for name, value in request.settings.items() if current.get(name) != value}
-    if "country_code" in changed:  # channels that are asked for with it are judged with it
-        changed.update({name: request.settings[name] for name in CHANNELS if name in request.settings})
-    kept = {name: value for name, value in current.items() if name not in request.unset}
-    for found in check_settings(changed, kept, firmware.chip, layout=firmware.layout.name):
+    for found in judge_settings(firmware, firmware.settings(), request.settings, request.unset):
         findings.add(found.level, request.blamed(found.setting, found.message), found.hint)
+
+
+def judge_settings(
+    firmware: Firmware, current: Mapping[str, Value], asked: Mapping[str, Value], unset: Sequence[str] = ()
+) -> list[RuleFinding]:
+    """Judge the settings of a request.
+
+    Args:
+        firmware: what they are for.
+        current: its settings as they are.
+        asked: the new values, those that are so already included.
+        unset: the names that are removed.
+    """
+    changed = {name: value for name, value in asked.items() if current.get(name) != value}
+    if "country_code" in changed:  # channels that are asked for with it are judged with it
+        changed.update({name: asked[name] for name in CHANNELS if name in asked})
+    kept = {name: value for name, value in current.items() if name not in unset}
+    return check_settings(changed, kept, firmware.chip, layout=firmware.layout.name)
 
 
 def _check_changed_pki(firmware: Firmware, request: Request, findings: _Findings, now: datetime) -> None:

@@ -19,6 +19,7 @@ COMMANDS = {
     "inspect": "Show what a firmware is: flash map, application, settings, certificates, checks.",
     "modify-bin": "Change settings, certificates, keys and GATT rows in a released firmware.",
     "diff": "Say what differs between two firmwares in meaning.",
+    "migrate": "Carry settings, certificates and the GATT table into a newer firmware.",
     "flash": "Write a firmware, or some of its partitions, to modules.",
     "read-flash": "Copy the flash of a module, or a part of it, into a file.",
     "erase-flash": "Erase the flash of modules, or some of their partitions.",

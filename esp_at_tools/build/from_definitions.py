@@ -1,0 +1,119 @@
+"""A build from nothing but the definitions of modules: its configuration, without an application."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from esp_at_tools.build.flash_settings import check_tables, check_target, flash_of, table_offset
+from esp_at_tools.build.mfg_nvs import Contents, mfg_nvs
+from esp_at_tools.build.options import Options
+from esp_at_tools.build.recipe import Recipe
+from esp_at_tools.catalog.modules import Module, module
+from esp_at_tools.errors import FormatError
+from esp_at_tools.files import read_file
+from esp_at_tools.formats.partition_table import PartitionTable
+from esp_at_tools.formats.sdkconfig import Sdkconfig
+from esp_at_tools.settings.modern import PARTITION as MFG_NVS
+from esp_at_tools.settings.names import BLE_DATA, PKI_GROUPS
+
+NO_APP = "no application is in it: --source with a release, an image or an esp-at checkout gives one"
+NO_PKI = "no certificates or keys are in it: --pki DIR puts them in"
+
+_MAX_SDKCONFIG = 1 << 22
+
+
+def recipe_from_definitions(name: str, options: Options) -> Recipe:
+    """Return the configuration of a module, from the definitions that come with the program.
+
+    Certificates and keys are none of them. A resolved sdkconfig in ``options`` decides what is in
+    ``mfg_nvs``, the settings of the flash, and where the primary table is.
+
+    Args:
+        name: as for :func:`esp_at_tools.catalog.modules.module`.
+        options: ``silence``, ``module_folder``, ``sdkconfig`` and the size of ``mfg_nvs`` count here.
+
+    Raises:
+        InputError: there is no such module, its sdkconfig does not suit it, or ``mfg_nvs`` is too small.
+        FormatError: a definition or the sdkconfig is wrong.
+    """
+    definition = module(name, silence=options.silence, folder=options.module_folder)
+    recipe = Recipe(
+        platform=definition.platform,
+        module=definition.name,
+        description=definition.description,
+        silence=options.silence,
+        chip=definition.chip,
+        flash=definition.flash,
+        table_offset=definition.partition_table_offset,
+        primary=definition.primary,
+        secondary=definition.secondary,
+        notes=(NO_APP,),
+    )
+    namespaces = set(definition.mfg_nvs)
+    if options.sdkconfig is None:
+        recipe = dataclasses.replace(recipe, sdkconfig_defaults=definition.sdkconfig_defaults())
+    else:
+        recipe, config = _with_sdkconfig(recipe, options)
+        namespaces = {BLE_DATA, *PKI_GROUPS} if config.is_on("AT_BLE_COMMAND_SUPPORT") else {*PKI_GROUPS}
+    if namespaces & {*PKI_GROUPS}:
+        recipe = dataclasses.replace(recipe, notes=(*recipe.notes, NO_PKI))
+    contents = Contents({}, definition.parameters, definition.parameter_types, _gatts(namespaces))
+    size = options.partition_sizes.get(MFG_NVS, mfg_nvs_size(recipe.secondary, recipe.full_name))
+    return dataclasses.replace(recipe, partitions={MFG_NVS: mfg_nvs(contents, size)})
+
+
+def _with_sdkconfig(recipe: Recipe, options: Options) -> tuple[Recipe, Sdkconfig]:
+    text, config = read_sdkconfig(options)
+    name = str(options.sdkconfig)
+    check_target(config, recipe.chip, name)
+    primary = dataclasses.replace(recipe.primary, md5=config.is_on("PARTITION_TABLE_MD5"))
+    check_tables(config, primary, name)
+    decided = dataclasses.replace(
+        recipe,
+        flash=flash_of(config, recipe.chip, name),
+        table_offset=table_offset(config, name),
+        primary=primary,
+        sdkconfig=text,
+    )
+    return decided, config
+
+
+def _gatts(namespaces: set[str]) -> tuple[str, ...]:
+    if BLE_DATA not in namespaces:
+        return ()
+    from esp_at_tools.catalog.default_gatts import default_gatt_rows
+
+    return default_gatt_rows()
+
+
+def read_sdkconfig(options: Options) -> tuple[str, Sdkconfig]:
+    """Return the text and the options of the resolved sdkconfig that was given.
+
+    Raises:
+        InputError: the file cannot be read.
+        FormatError: it is no sdkconfig.
+    """
+    assert options.sdkconfig is not None  # noqa: S101 - the callers ask first
+    data = read_file(options.sdkconfig, "sdkconfig", _MAX_SDKCONFIG)
+    config = Sdkconfig.from_bytes(data, str(options.sdkconfig))
+    return data.decode(), config
+
+
+def mfg_nvs_size(secondary: PartitionTable, name: str) -> int:
+    """Return the bytes of ``mfg_nvs``.
+
+    Raises:
+        FormatError: the secondary table has no such partition.
+    """
+    found = secondary.find(MFG_NVS)
+    if found is None:
+        raise FormatError(
+            f"the secondary partition table of {name} has no {MFG_NVS}",
+            "add one of type data, sub-type nvs: the firmware reads its settings there",
+        )
+    return found.size
+
+
+def has_pki(definition: Module) -> bool:
+    """Tell whether the firmware of a module looks for certificates or keys."""
+    return any(namespace in PKI_GROUPS for namespace in definition.mfg_nvs)

@@ -1,0 +1,188 @@
+"""A build's configuration from an esp-at source tree, without a compiler, cmake or an installed ESP-IDF."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from esp_at_tools.build.at_defaults import with_known_defaults
+from esp_at_tools.build.flash_settings import check_tables, check_target, flash_of, table_offset
+from esp_at_tools.build.from_definitions import mfg_nvs_size, read_sdkconfig
+from esp_at_tools.build.mfg_nvs import Contents, mfg_nvs
+from esp_at_tools.build.options import Options
+from esp_at_tools.build.recipe import Recipe, UserPartition
+from esp_at_tools.build.tree import EXTENSION_VARIABLE, SourceTree, open_tree, read_layers
+from esp_at_tools.catalog.factory_params import ModuleRow
+from esp_at_tools.errors import InputError
+from esp_at_tools.formats.partition_table import AT_CUSTOMIZE, PartitionTable
+from esp_at_tools.formats.sdkconfig import Sdkconfig
+from esp_at_tools.settings.modern import PARTITION as MFG_NVS
+from esp_at_tools.settings.names import BLE_DATA, FACTORY_PARAM
+
+FROM_DEFAULTS = (
+    "the sdkconfig is not resolved: it is taken from the defaults of the module and the known defaults of the"
+    " AT options; --sdkconfig FILE or --idf DIR gives the whole one"
+)
+NO_APP = "no application is in it: the tree has to be compiled for one"
+FATFS = "fatfs"
+_SUPPORT = "AT_CUSTOMIZED_PARTITION_TABLE_SUPPORT"
+
+
+@dataclass(frozen=True)
+class _Decided:
+    """The sdkconfig of a build.
+
+    Attributes:
+        config: its options.
+        name: what messages call it.
+        resolved: its text where it is a resolved one.
+        defaults: the text of its defaults otherwise.
+        notes: where it comes from.
+        warnings: what was questionable about it.
+    """
+
+    config: Sdkconfig
+    name: str
+    resolved: str = ""
+    defaults: str = ""
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def recipe_from_tree(tree: SourceTree | Path, name: str, options: Options) -> Recipe:
+    """Return the configuration of a module of a source tree.
+
+    Its sdkconfig is the one that ``options`` gives, else the one that the Kconfig files of the tree and of
+    an ESP-IDF resolve to, else what its defaults and the known defaults of the AT options come to.
+
+    Args:
+        tree: the tree, or its folder; then ``AT_EXT_MODULE_CFG`` of the environment counts, as for build.py.
+        name: as for :meth:`esp_at_tools.build.tree.SourceTree.module`.
+        options: ``silence``, ``sdkconfig``, ``idf`` and the size of ``mfg_nvs`` count here.
+
+    Raises:
+        InputError: there is no such tree or module, a file is missing, what the sdkconfig says does not
+            agree with the tables, or ``mfg_nvs`` is too small.
+        FormatError: a file of the tree is wrong; the message names it and the line.
+    """
+    if isinstance(tree, Path):
+        tree = open_tree(tree, extension_folder(os.environ))
+    row = tree.module(name)
+    decided = _decided(tree, row, options)
+    config = decided.config
+    check_target(config, row.chip, decided.name)
+    if not config.is_on(_SUPPORT):
+        raise InputError(
+            f"{decided.name}: CONFIG_{_SUPPORT} is off: the firmware would have no place for its settings",
+            "switch it on",
+        )
+    primary, secondary, offset = _tables(tree, decided)
+    namespaces = [each.name for each in tree.dependencies() if each.holds(config)]
+    _check_file_system(namespaces, secondary, decided.name)
+    contents = _contents(tree, row, namespaces)
+    size = options.partition_sizes.get(MFG_NVS, mfg_nvs_size(secondary, row.full_name))
+    partitions = {MFG_NVS: mfg_nvs(contents, size)}
+    if FATFS in namespaces and options.fs_image is None:
+        partitions |= _file_system(tree, config, secondary)
+    return Recipe(
+        platform=row.platform,
+        module=row.module_name.upper(),
+        description=row.description,
+        silence=options.silence,
+        chip=row.chip,
+        flash=flash_of(config, row.chip, decided.name),
+        table_offset=offset,
+        primary=primary,
+        secondary=secondary,
+        partitions=partitions,
+        sdkconfig=decided.resolved,
+        sdkconfig_defaults=decided.defaults,
+        notes=(*decided.notes, NO_APP),
+        warnings=decided.warnings,
+    )
+
+
+def extension_folder(environment: Mapping[str, str]) -> Path | None:
+    """Return the folder that ``AT_EXT_MODULE_CFG`` names, None where it is not set."""
+    path = environment.get(EXTENSION_VARIABLE, "")
+    return Path(path) if path else None
+
+
+def _decided(tree: SourceTree, row: ModuleRow, options: Options) -> _Decided:
+    if options.sdkconfig is not None:
+        text, config = read_sdkconfig(options)
+        return _Decided(config, str(options.sdkconfig), resolved=text)
+    paths = tree.defaults(row, silence=options.silence)
+    idf = options.idf or tree.idf
+    if idf is not None:
+        return _resolved(tree, row, paths, idf)
+    layers = list(read_layers(paths))
+    dependencies = {each.option for each in tree.dependencies()}
+    config = with_known_defaults([layer for _, layer in layers], row.chip, sorted(dependencies))
+    defaults = "\n".join(text for text, _ in layers)
+    return _Decided(config, str(paths[-1]), defaults=defaults, notes=(FROM_DEFAULTS,))
+
+
+def _resolved(tree: SourceTree, row: ModuleRow, paths: tuple[Path, ...], idf: Path) -> _Decided:
+    from esp_at_tools.kconfig.resolve import resolve_sdkconfig
+
+    resolved = resolve_sdkconfig(tree.folder, idf, row.chip.name, paths)
+    config = Sdkconfig.from_text(resolved.text, "the resolved sdkconfig")
+    return _Decided(config, "the resolved sdkconfig", resolved=resolved.text, warnings=resolved.warnings)
+
+
+def _tables(tree: SourceTree, decided: _Decided) -> tuple[PartitionTable, PartitionTable, int]:
+    config, name = decided.config, decided.name
+    offset = table_offset(config, name)
+    path = config.string("PARTITION_TABLE_CUSTOM_FILENAME") or config.string("PARTITION_TABLE_FILENAME")
+    if not path:
+        raise InputError(
+            f"{name}: CONFIG_PARTITION_TABLE_CUSTOM_FILENAME is missing",
+            "it names the CSV of the primary partition table",
+        )
+    primary = tree.primary_table(path, offset=offset, md5=config.is_on("PARTITION_TABLE_MD5"))
+    check_tables(config, primary, name)
+    home = primary.find(AT_CUSTOMIZE)
+    if home is None:
+        raise InputError(
+            f"{path}: has no partition {AT_CUSTOMIZE}",
+            "AT firmware finds its settings through that partition: type 0x40, sub-type 0",
+        )
+    path = config.string("AT_CUSTOMIZED_PARTITION_TABLE_FILE")
+    if not path:
+        raise InputError(
+            f"{name}: CONFIG_AT_CUSTOMIZED_PARTITION_TABLE_FILE is missing",
+            "it names the CSV of the secondary partition table",
+        )
+    return primary, tree.secondary_table(path, offset=home.offset), offset
+
+
+def _check_file_system(namespaces: list[str], secondary: PartitionTable, name: str) -> None:
+    """Refuse a firmware that looks for a file system of which the secondary table knows nothing."""
+    if FATFS in namespaces and secondary.find(FATFS) is None:
+        raise InputError(
+            f"{name}: the file system is on (CONFIG_AT_FS_COMMAND_SUPPORT), and the secondary partition table"
+            f" has no {FATFS}",
+            f"add {FATFS} to at_customize.csv, or switch the option off",
+        )
+
+
+def _file_system(tree: SourceTree, config: Sdkconfig, secondary: PartitionTable) -> dict[str, UserPartition]:
+    """Return the file system with the files of the tree, as esp-at's own build fills it."""
+    place = secondary.find(FATFS)
+    if tree.fs_image is None or place is None:
+        return {}
+    from esp_at_tools.build.file_system import file_system_image
+
+    data = file_system_image(tree.fs_image, place.size, config.options, partition=FATFS)
+    return {FATFS: UserPartition(data)}
+
+
+def _contents(tree: SourceTree, row: ModuleRow, namespaces: list[str]) -> Contents:
+    """Return what goes into ``mfg_nvs``, in the official order: certificates and keys as they are listed."""
+    others = (FACTORY_PARAM, BLE_DATA, MFG_NVS, FATFS)
+    pki = {name: tree.pki(name) for name in dict.fromkeys(namespaces) if name not in others}
+    gatts = tree.gatt_rows() if BLE_DATA in namespaces else ()
+    return Contents(pki, row.parameters, tree.types(), gatts)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from esp_at_tools import files
+from esp_at_tools.cli.asked import Asked, option_of
 from esp_at_tools.cli.common import (
     PATH,
     Output,
@@ -26,8 +27,7 @@ from esp_at_tools.firmware.modify import Outcome, Request, modify
 from esp_at_tools.firmware.source import Patch, StagedFile
 from esp_at_tools.numbers import format_size
 from esp_at_tools.settings.modern import PARTITION as MFG_NVS
-from esp_at_tools.settings.names import NAMES_HINT, PKI_ITEMS, SETTINGS, check_name
-from esp_at_tools.settings.rules import parse_value
+from esp_at_tools.settings.names import NAMES_HINT, PKI_ITEMS, SETTINGS
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -210,24 +210,16 @@ def _request(
     profile: Path | None,
 ) -> Request:
     """Gather the changes from the options and the profile; an option goes before the profile."""
-    asked = _Asked()
+    asked = Asked()
     for parameter, texts in values.items():
         name = parameter.replace("__", ".")
         for text in texts:
             asked.take(name, text, option_of(name))
     for assignment in assignments:
-        name, equals, text = assignment.partition("=")
-        if not equals:
-            raise InputError(f"--set {assignment}: has no value", "write --set NAME=VALUE")
-        asked.take_assignment(check_name(name), text)
+        asked.take_assignment(assignment)
+    for name in removals:
+        asked.remove(name)
     request = asked.request
-    for name in dict.fromkeys(removals):
-        if name in asked.sources:
-            raise InputError(
-                f"--unset {name} and {asked.sources[name]} contradict each other", "give one of them"
-            )
-        request.unset.append(check_name(name))
-        request.sources[name] = f"--unset {name}"
     if profile is not None:
         request.add_profile(profile)
     if request.is_empty:
@@ -235,49 +227,6 @@ def _request(
             "nothing to change was asked for", "name a change, e.g. --baud 921600 or --profile FILE"
         )
     return request
-
-
-def option_of(name: str) -> str:
-    """Return the option that sets a name."""
-    if name in SETTINGS:
-        return SETTINGS[name].option
-    return PKI_ITEMS[name].option if name in PKI_ITEMS else f"--gatts-{name}"
-
-
-class _Asked:
-    """Collects values by name, and refuses two different ones for the same name."""
-
-    def __init__(self) -> None:
-        self.request = Request()
-        self.sources: dict[str, str] = {}
-        self._values: dict[str, object] = {}
-
-    def take_assignment(self, name: str, text: str) -> None:
-        source = f"--set {name}"
-        if name in PKI_ITEMS and not text.startswith("@"):
-            raise InputError(
-                f"{source}: {name} is a certificate or key, not a text", f"write --set {name}=@FILE"
-            )
-        self.take(name, text.removeprefix("@") if name in PKI_ITEMS else text, source)
-
-    def take(self, name: str, text: str, source: str) -> None:
-        if name in PKI_ITEMS and not text:
-            raise InputError(f"{source}: the path is empty", "give the path of a PEM or DER file")
-        value = parse_value(name, text, source) if name in SETTINGS else text
-        if self._values.setdefault(name, value) != value:
-            raise InputError(
-                f"{source}: {name} was already given by {self.sources[name]} with another value",
-                "give it once",
-            )
-        self.sources.setdefault(name, source)
-        if name in PKI_ITEMS:
-            self.request.add_pki_file(name, Path(text), source)
-            return
-        if name in SETTINGS:
-            self.request.settings[name] = parse_value(name, text, source)
-        else:
-            self.request.gatts[name] = text
-        self.request.sources[name] = source
 
 
 # --- writing -------------------------------------------------------------------------------------

@@ -1,0 +1,394 @@
+"""A running ESP-AT module made of software: its AT port over a pseudo-terminal, its flash in memory.
+
+It answers what AT firmware answers to AT+GMR, AT+CMD?, AT+SYSFLASH, AT+SYSMFG, AT+SYSLOG, AT+UART,
+AT+RST and ATE, byte for byte as recorded from real firmware v2.2 and v2.3 (SYSMFG, which those lack, as
+the user guide of v5.0 describes it). Run ``python at_simulator.py --image FILE`` to have one to talk to.
+
+Sources: "Basic AT Commands" in the ESP-AT user guide, recordings of official firmware, and the format
+strings of its AT library for what the guide leaves open (no quotes around values, length in digits).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import re
+import select
+import sys
+import termios
+import threading
+import time
+import tty
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from esp_at_tools.formats.nvs import NvsEntry, NvsPartition
+from esp_at_tools.formats.partition_table import PartitionTable, locate_primary, locate_secondary
+
+SECTOR = 0x1000
+NVS_TYPES = ("u8", "i8", "u16", "i16", "u32", "i32", "string", "blob")
+"""Type numbers of AT+SYSMFG, from 1 on."""
+MAX_VALUE = 8191
+"""Longest value of AT+SYSMFG."""
+NO_COMMAND, NO_PARTITION, BAD_RANGE = 0x01090000, 0x010A0000, 0x010A0001
+READY = b"\r\nready\r\n"
+OK, ERROR, BUSY = b"\r\nOK\r\n", b"\r\nERROR\r\n", b"\r\nbusy p...\r\n"
+
+
+@dataclass
+class Faults:
+    """What goes wrong on the line.
+
+    Attributes:
+        reset_after: the module restarts when it has received this many bytes; 0 for never.
+        silent_after: it says nothing more after this many bytes; 0 for never.
+        messages: system messages that stand before replies, one after the other.
+        busy: so many commands are answered ``busy p...`` first, as one that comes while another runs.
+        errors: so many commands fail although nothing is wrong with them.
+        flip: this byte of what is written with AT+SYSFLASH arrives changed, once; None for none.
+    """
+
+    reset_after: int = 0
+    silent_after: int = 0
+    messages: list[bytes] = field(default_factory=list)
+    busy: int = 0
+    errors: int = 0
+    flip: int | None = None
+
+
+@dataclass(frozen=True)
+class Versions:
+    """What AT+GMR says."""
+
+    at: str = "5.0.1.0(e98993f - ESP32C3 - Dec 23 2025 09:03:35)"
+    sdk: str = "v5.4.2-354-g98d34e5"
+    compile: str = "compile time(9ff1373):Dec 24 2025 11:22:05"
+    bin: str = "v5.0.1.0-dev(MINI-1)"
+
+
+class AtModule:
+    """A module that has been started.
+
+    Args:
+        flash: what its flash holds; it is changed in place. Its partitions are where its tables say.
+        versions: what it calls itself.
+        sysmfg: whether it has AT+SYSMFG.
+        sysflash: whether it has AT+SYSFLASH.
+        baud: its rate.
+        faults: what goes wrong.
+    """
+
+    def __init__(
+        self,
+        flash: bytearray,
+        versions: Versions | None = None,
+        *,
+        sysmfg: bool = True,
+        sysflash: bool = True,
+        baud: int = 115200,
+        faults: Faults | None = None,
+    ) -> None:
+        self.flash, self.versions, self.baud = flash, versions or Versions(), baud
+        self.faults = faults or Faults()
+        self.echo, self.codes, self.restarts = True, False, 0
+        self.received = self.sent = 0
+        self.commands: list[str] = []
+        _, primary = locate_primary(bytes(flash))
+        found = locate_secondary(bytes(flash), primary)
+        assert found is not None
+        self.partitions: PartitionTable = found[1]
+        self._line = b""
+        self._wanted = 0
+        self._data = b""
+        self._take: Callable[[bytes], bytes] | None = None
+        self._handlers: dict[str, Callable[[str, str], bytes]] = {
+            "AT": lambda *_: OK, "ATE0": self._set_echo, "ATE1": self._set_echo, "AT+GMR": self._gmr,
+            "AT+CMD": self._cmd, "AT+RST": lambda *_: OK + self.restart(), "AT+SYSLOG": self._syslog,
+            "AT+UART_CUR": self._uart, "AT+UART_DEF": self._uart,
+        }  # fmt: skip
+        if sysflash:
+            self._handlers["AT+SYSFLASH"] = self._sysflash
+        if sysmfg:
+            self._handlers["AT+SYSMFG"] = self._sysmfg
+
+    # --- the line ----------------------------------------------------------------------------
+
+    def receive(self, data: bytes) -> bytes:
+        """Take what the host has written at once, and return what the module answers."""
+        before, self.received = self.received, self.received + len(data)
+        limit = self.faults.reset_after
+        if limit and before < limit <= self.received:
+            self.faults.reset_after = 0
+            return self.restart()
+        if self.faults.silent_after and self.received > self.faults.silent_after:
+            return b""
+        answer = self._received(data)
+        self.sent += len(answer)
+        return answer
+
+    def _received(self, data: bytes) -> bytes:
+        if self._take is not None:
+            return self._received_data(data)
+        line, end, rest = (self._line + data).partition(b"\r\n")
+        if not end:
+            self._line = line
+            return b""
+        self._line = b""
+        answer = self._command(line.decode("latin-1"))
+        if self._take is not None:
+            return answer + (self._received_data(rest) if rest else b"")
+        return (BUSY + answer) if rest else answer  # what came while it was at work is dropped
+
+    def _received_data(self, data: bytes) -> bytes:
+        assert self._take is not None
+        self._data += data
+        if len(self._data) < self._wanted:
+            return b""
+        value, self._line = self._data[: self._wanted], self._data[self._wanted :].lstrip(b"\0")
+        take, self._take, self._data = self._take, None, b""
+        return take(value)
+
+    def _command(self, text: str) -> bytes:
+        self.commands.append(text)
+        echoed = f"{text}\r\n".encode("latin-1") if self.echo else b""
+        said = b"".join(self.faults.messages[:1])
+        del self.faults.messages[:1]
+        if self.faults.busy:
+            self.faults.busy -= 1
+            return said + echoed + BUSY + OK
+        if self.faults.errors:
+            self.faults.errors -= 1
+            return said + echoed + ERROR
+        match = re.fullmatch(r"(AT(?:E[01]|\+[A-Z_]+)?)(\?|=.*)?", text, re.IGNORECASE | re.DOTALL)
+        handler = self._handlers.get(match[1].upper()) if match else None
+        if handler is None or match is None:
+            return said + echoed + self._error(NO_COMMAND)
+        return said + echoed + handler(match[1].upper(), match[2] or "")
+
+    def _error(self, code: int) -> bytes:
+        return (f"ERR CODE:{code:#010x}\r\n".encode() if self.codes else b"") + ERROR
+
+    def restart(self) -> bytes:
+        """Begin anew, as after AT+RST or a loss of power."""
+        self.restarts += 1
+        self.echo, self.codes = True, False
+        self._line, self._data, self._take = b"", b"", None
+        return READY
+
+    def _wait_for(self, size: int, take: Callable[[bytes], bytes]) -> bytes:
+        self._wanted, self._take, self._data = size, take, b""
+        return b">"
+
+    # --- commands ----------------------------------------------------------------------------
+
+    def _set_echo(self, name: str, _: str) -> bytes:
+        self.echo = name == "ATE1"
+        return OK
+
+    def _gmr(self, *_: str) -> bytes:
+        said = self.versions
+        lines = (f"AT version:{said.at}", f"SDK version:{said.sdk}", said.compile, f"Bin version:{said.bin}")
+        return "".join(f"{line}\r\n" for line in lines).encode() + OK
+
+    def _cmd(self, *_: str) -> bytes:
+        lines = (f'+CMD:{number},"{name}",0,1,1,1' for number, name in enumerate(self._handlers))
+        return "".join(f"{line}\r\n" for line in lines).encode() + OK
+
+    def _syslog(self, _: str, rest: str) -> bytes:
+        self.codes = rest == "=1"
+        return OK
+
+    def _uart(self, name: str, rest: str) -> bytes:
+        if rest == "?":
+            return f"{name[2:]}:{self.baud},8,1,0,0\r\n".encode() + OK
+        rate = rest[1:].partition(",")[0]
+        if not rate.isdecimal():
+            return self._error(BAD_RANGE)
+        self.baud = int(rate)
+        return OK
+
+    def _sysflash(self, _: str, rest: str) -> bytes:
+        if rest == "?":
+            rows = (
+                f'+SYSFLASH:"{each.name}",{each.type},{each.subtype},{each.offset:#x},{each.size:#x}\r\n'
+                for each in self.partitions
+            )
+            return "".join(rows).encode() + OK
+        match = re.fullmatch(r'=([012]),"([^"]*)"(?:,(\w+),(\w+))?', rest)
+        place = self.partitions.find(match[2]) if match else None
+        if match is None or place is None:
+            return self._error(NO_PARTITION)
+        if match[3] is None:
+            if match[1] != "0":
+                return self._error(NO_COMMAND)
+            self.flash[place.offset : place.end] = b"\xff" * place.size
+            return OK
+        offset, size = int(match[3], 0), int(match[4], 0)
+        start = place.offset + offset
+        if match[1] == "1":  # too long is accepted, too, and refused when all is there
+            return self._wait_for(size, lambda data: self._program(start, data, place.end))
+        if offset + size > place.size or (match[1] == "0" and (offset % SECTOR or size % SECTOR)):
+            return self._error(BAD_RANGE)
+        if match[1] == "0":
+            self.flash[start : start + size] = b"\xff" * size
+            return OK
+        return f"+SYSFLASH:{size},".encode() + bytes(self.flash[start : start + size]) + b"\r\nOK\r\n"
+
+    def _program(self, start: int, data: bytes, end: int) -> bytes:
+        if start + len(data) > end:
+            return ERROR
+        for position, byte in enumerate(data):
+            self.flash[start + position] &= byte  # flash can only clear bits
+        if self.faults.flip is not None and data:
+            self.flash[start + self.faults.flip % len(data)] ^= 1
+            self.faults.flip = None
+        return OK
+
+    def _sysmfg(self, _: str, rest: str) -> bytes:
+        place = self.partitions.find("mfg_nvs")
+        if place is None:
+            return self._error(NO_PARTITION)
+        nvs = NvsPartition.from_bytes(bytes(self.flash[place.offset : place.end]))
+        if rest in ("?", "=1"):
+            names = (name for name in nvs.namespaces if any(e.namespace == name for e in nvs.entries))
+            return "".join(f'+SYSMFG:"{name}"\r\n' for name in names).encode() + OK
+        match = re.fullmatch(r'=([012]),"([^"]*)"(?:,"([^"]*)")?(?:,(-?\w+),(-?\w+))?', rest)
+        if match is None:
+            return self._error(BAD_RANGE)
+        operation, namespace, key = match[1], match[2], match[3]
+        if operation == "2" and key and match[4]:
+            return self._write(nvs, namespace, key, int(match[4]), int(match[5]))
+        entries = [e for e in nvs.entries if e.namespace == namespace and key in (None, e.key)]
+        if not entries or operation == "2":
+            return self._error(BAD_RANGE)
+        if operation == "0":
+            for entry in entries:
+                nvs.remove(entry.namespace, entry.key)
+            return self._store(nvs)
+        if key is None:
+            rows = (f'+SYSMFG:"{namespace}","{e.key}",{_number(e)}\r\n' for e in entries)
+            return "".join(rows).encode() + OK
+        start, length = (int(match[4]), int(match[5])) if match[4] else (0, MAX_VALUE)
+        return _value_row(entries[0], start, length) + OK
+
+    def _write(self, nvs: NvsPartition, namespace: str, key: str, number: int, value: int) -> bytes:
+        if not 1 <= number <= len(NVS_TYPES):
+            return self._error(BAD_RANGE)
+        kind = NVS_TYPES[number - 1]
+        if number <= 6:
+            return self._set(nvs, namespace, key, kind, value)
+        if not 1 <= value <= MAX_VALUE:
+            return self._error(BAD_RANGE)
+        return self._wait_for(value, lambda data: self._set(nvs, namespace, key, kind, data))
+
+    def _set(self, nvs: NvsPartition, namespace: str, key: str, kind: str, value: int | bytes) -> bytes:
+        if kind == "string" and isinstance(value, bytes):
+            value = value.decode("utf-8", "surrogateescape")  # type: ignore[assignment]
+        try:
+            nvs.set(namespace, key, kind, value)
+            return self._store(nvs)
+        except Exception:  # noqa: BLE001 - whatever it is, a module says no more than this
+            return self._error(BAD_RANGE)
+
+    def _store(self, nvs: NvsPartition) -> bytes:
+        place = self.partitions.find("mfg_nvs")
+        assert place is not None
+        self.flash[place.offset : place.end] = nvs.to_bytes()
+        return OK
+
+
+def _number(entry: NvsEntry) -> int:
+    return NVS_TYPES.index(entry.type) + 1
+
+
+def _value_row(entry: NvsEntry, start: int, length: int) -> bytes:
+    head = f'+SYSMFG:"{entry.namespace}","{entry.key}",{_number(entry)},'
+    if isinstance(entry.value, int):
+        return f"{head}{len(str(entry.value))},{entry.value}\r\n".encode()
+    data = entry.value if isinstance(entry.value, bytes) else entry.value.encode("utf-8", "surrogateescape")
+    data = data[start : start + length]
+    return f"{head}{len(data)},".encode() + data + b"\r\n"
+
+
+class PtyModule:
+    """A module at the other end of a pseudo-terminal; ``port`` is what to open.
+
+    Use it as a context manager. What is said at another rate than the module's is noise to both.
+
+    Args:
+        module: the module.
+        piece: the answers arrive in pieces of so many bytes; 0 for whole.
+        latency: seconds before every answer.
+    """
+
+    def __init__(self, module: AtModule, *, piece: int = 0, latency: float = 0.0) -> None:
+        self.module, self._piece, self._latency = module, piece, latency
+        self._master, self._slave = os.openpty()
+        tty.setraw(self._slave)
+        self.port = os.ttyname(self._slave)
+        self._wake, self._waker = os.pipe()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+
+    def __enter__(self) -> PtyModule:  # noqa: PYI034 - Self is not in Python 3.10
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.write(self._waker, b".")
+        self._thread.join()
+        for descriptor in (self._master, self._slave, self._wake, self._waker):
+            os.close(descriptor)
+
+    def _serve(self) -> None:
+        while True:
+            ready, _, _ = select.select([self._master, self._wake], [], [])
+            if self._wake in ready:
+                return
+            data = os.read(self._master, 1 << 16)
+            if self._rate() != self.module.baud:
+                os.write(self._master, b"\xf3\x80"[: len(data)])
+                continue
+            answer = self.module.receive(data)
+            if answer:
+                time.sleep(self._latency)
+            for piece in self._pieces(answer):
+                self._send(piece)
+
+    def _pieces(self, answer: bytes) -> Iterable[bytes]:
+        if not self._piece:
+            return [answer]
+        return [answer[at : at + self._piece] for at in range(0, len(answer), self._piece)]
+
+    def _send(self, data: bytes) -> None:
+        while data:
+            data = data[os.write(self._master, data) :]
+
+    def _rate(self) -> int:
+        """Return the rate that the host has set, in bits a second."""
+        speed = termios.tcgetattr(self._slave)[4]
+        return next((int(name[1:]) for name in _RATES if getattr(termios, name) == speed), 0)
+
+
+_RATES = tuple(name for name in dir(termios) if re.fullmatch(r"B[0-9]+", name) and name != "B0")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Serve one module until interrupted; its flash is written back to the file at the end."""
+    parser = argparse.ArgumentParser(description="A running ESP-AT module, made of software.")
+    parser.add_argument("--image", type=Path, required=True, help="full flash image")
+    parser.add_argument("--no-sysmfg", action="store_true", help="a firmware without AT+SYSMFG")
+    options = parser.parse_args(argv)
+    module = AtModule(bytearray(options.image.read_bytes()), sysmfg=not options.no_sysmfg)
+    with PtyModule(module) as served:
+        sys.stdout.write(f"{served.port}\n")
+        sys.stdout.flush()
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait()
+    options.image.write_bytes(module.flash)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -344,18 +344,32 @@ def _check_changed_pki(firmware: Firmware, request: Request, findings: _Findings
     changed = {name: data for name, data in request.pki.items() if current.get(name) != data}
     if not changed:
         return
-    from esp_at_tools.pki.checks import check_item, check_set
+    from esp_at_tools.pki.checks import check_set
 
     for name, data in changed.items():
         where = f"{name} ({request.sources[name]})" if name in request.sources else name
-        item = PKI_ITEMS[name]
-        _add_pki(findings, check_item(item.kind, data, now=now, name=where, pem_only=item.role == "mqtt"))
+        _add_pki(findings, judge_pki_item(name, data, now, where))
         if firmware.layout.name == "modern" and PKI_ITEMS[name].role.startswith("wpa"):
             findings.warnings.append(f"{name}: only firmware compiled with EAP support reads it")
     after = {name: data for name, data in {**current, **changed}.items() if name not in request.unset}
     for role in dict.fromkeys(PKI_ITEMS[name].role for name in changed):
         parts = {item.kind: after.get(item.name) for item in PKI_ITEMS.values() if item.role == role}
         _add_pki(findings, check_set(parts["ca"], parts["certificate"], parts["private_key"], name=role))
+
+
+def judge_pki_item(name: str, data: bytes, now: datetime, where: str = "") -> list[Finding]:
+    """Judge one certificate or key for its place in a firmware.
+
+    Args:
+        name: the PKI item.
+        data: what it shall be.
+        now: the time at which a certificate must be valid.
+        where: how to call it in messages.
+    """
+    from esp_at_tools.pki.checks import check_item
+
+    item = PKI_ITEMS[name]
+    return check_item(item.kind, data, now=now, name=where or name, pem_only=item.role == "mqtt")
 
 
 def _add_pki(findings: _Findings, found: list[Finding]) -> None:

@@ -25,6 +25,7 @@ COMMANDS = {
     "erase-flash": "Erase the flash of modules, or some of their partitions.",
     "nvs": "Generate, dump and check NVS partitions.",
     "partition": "Convert and check partition tables.",
+    "build": "Make a complete build folder without a compiler.",
     "modules": "List, show and check the modules that a firmware can be built for.",
 }
 """Command → its line in ``--help``; the module ``cli/<command>.py`` is loaded when it is called."""
@@ -91,7 +92,8 @@ def program() -> None:
     """Inspect, patch, compare and flash ESP-AT firmware."""
 
 
-def _exit_status(error: EspAtError) -> int:
+def exit_status(error: EspAtError) -> int:
+    """Return the exit status of an error."""
     return next(EXIT_STATUS[cls] for cls in type(error).__mro__ if cls in EXIT_STATUS)
 
 
@@ -143,7 +145,7 @@ def run(argv: Sequence[str]) -> int:
         return EXIT_STATUS[EspAtError]
     except EspAtError as error:
         _report(output, error.message, error.hint)
-        return _exit_status(error)
+        return exit_status(error)
     except BrokenPipeError:
         _give_up_stdout()
         return EXIT_STATUS[CheckFailedError]

@@ -1,0 +1,326 @@
+"""``build``: make a complete build folder without a compiler."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import click
+
+from esp_at_tools.build.artefacts import MODULE_INFO
+from esp_at_tools.build.folder import check_build_folder
+from esp_at_tools.build.job import BuildSource, Built, Job, run
+from esp_at_tools.build.options import Options
+from esp_at_tools.cli.asked import Asked
+from esp_at_tools.cli.build_many import Failure, run_all
+from esp_at_tools.cli.build_report import document, print_built, print_table
+from esp_at_tools.cli.common import (
+    NUMBER,
+    PATH,
+    Output,
+    current_output,
+    json_option,
+    say,
+    talk_options,
+)
+from esp_at_tools.errors import InputError
+from esp_at_tools.firmware.modify import Request
+from esp_at_tools.settings.names import NAMES_HINT
+
+DEFAULT_OUTPUT = Path("build")
+_MAX_JOBS = 256
+
+
+@click.command(
+    "build",
+    short_help="Make a complete build folder without a compiler.",
+    epilog=f"For --set and --unset, {NAMES_HINT}.",
+)
+@click.option(
+    "--module", "-m", "names", multiple=True, metavar="NAME",
+    help="The module: ESP32C3/MINI-1. Several are built side by side.",
+)  # fmt: skip
+@click.option("--all", "all_modules", is_flag=True, help="Every module that SOURCE has.")
+@click.option(
+    "--source", metavar="SOURCE",
+    help="A release folder, .zip or full image; an esp-at checkout; v4.1.1.0, latest or recommended for an"
+    " official release of the module.  [default: a checkout in the current folder, else the built-in"
+    " definitions]",
+)  # fmt: skip
+@click.option("--project", type=PATH, metavar="DIR", help="An esp-at checkout, as --source takes it.")
+@click.option(
+    "--output", "-o", type=PATH, metavar="DIR",
+    help="The build folder; of several modules, the folder with one for each.  [default: build]",
+)  # fmt: skip
+@click.option("--config-only", is_flag=True, help="The configuration alone, without an application.")
+@click.option("--sdkconfig", type=PATH, metavar="FILE", help="The resolved sdkconfig, instead of making it.")
+@click.option("--idf", type=PATH, metavar="DIR", help="The ESP-IDF that resolves a checkout's sdkconfig.")
+@click.option("--silence", is_flag=True, help="The variant without log.")
+@click.option(
+    "--set", "assignments", multiple=True, metavar="NAME=VALUE",
+    help="Any setting or GATT row, or NAME=@FILE any certificate or key.",
+)  # fmt: skip
+@click.option(
+    "--unset", "removals", multiple=True, metavar="NAME", help="Leave out a setting, certificate, key or row."
+)
+@click.option(
+    "--profile", type=PATH, metavar="FILE", help="YAML file with settings and PKI; --set goes before it."
+)
+@click.option(
+    "--pki", type=PATH, metavar="DIR",
+    help="Folder of certificates and keys named for what they are: mqtt_ca.pem, client_cert.0.pem, ….",
+)  # fmt: skip
+@click.option("--fs-image", type=PATH, metavar="DIR", help="Folder whose files become the file system.")
+@click.option("--flash", "flash_size", metavar="SIZE", help="Lay the partitions out anew: 2MB to 16MB.")
+@click.option(
+    "--partition", "partitions", multiple=True, metavar="NAME=SIZE",
+    help="Give a user partition this size: mfg_nvs=256K.",
+)  # fmt: skip
+@click.option("--force", is_flag=True, help="Allow what is risky; what is impossible stays an error.")
+@click.option("--dir", "folder", type=PATH, metavar="DIR", help="A folder of your own module definitions.")
+@click.option("-j", "--jobs", type=NUMBER, metavar="N", help="How many at a time.  [default: one a CPU]")
+@click.option("--dry-run", is_flag=True, help="Check everything and say what would be in it; write nothing.")
+@json_option
+@talk_options
+def command(
+    names: tuple[str, ...],
+    all_modules: bool,
+    source: str | None,
+    project: Path | None,
+    output: Path | None,
+    config_only: bool,
+    sdkconfig: Path | None,
+    idf: Path | None,
+    silence: bool,
+    assignments: tuple[str, ...],
+    removals: tuple[str, ...],
+    profile: Path | None,
+    pki: Path | None,
+    fs_image: Path | None,
+    flash_size: str | None,
+    partitions: tuple[str, ...],
+    force: bool,
+    folder: Path | None,
+    jobs: int | None,
+    dry_run: bool,
+) -> None:
+    """Make a complete build folder, named and laid out as the official one, without a compiler.
+
+    From the built-in definitions: the configuration alone (tables, mfg_nvs, sdkconfig.defaults). From a
+    release or an image: bootloader and application are taken from it, everything else is made.
+    A build that is interrupted leaves the folder of the build before.
+    """
+    talk = current_output()
+    given = _source(source, project)
+    options = Options(
+        silence=silence,
+        config_only=config_only,
+        sdkconfig=sdkconfig,
+        idf=idf,
+        module_folder=folder,
+        request=_request(assignments, removals, profile, pki),
+        force=force,
+        fs_image=fs_image,
+        flash_size=_flash_size(flash_size),
+        partition_sizes=_partition_sizes(partitions),
+    )
+    modules = _modules(given, names, all_modules=all_modules, folder=folder)
+    target = output or DEFAULT_OUTPUT
+    _check_inputs(target, [given.path, fs_image, pki])
+    if len(modules) == 1:
+        _build_one(talk, Job(given, modules[0], target, options, dry_run))
+        return
+    with _parent_of_several(target, dry_run=dry_run):
+        asked = [Job(given, name, target / _folder_name(name), options, dry_run) for name in modules]
+        outcomes = run_all(asked, _processes(jobs, len(asked)))
+    _report_all(talk, outcomes)
+
+
+def _build_one(talk: Output, job: Job) -> None:
+    built = run(job)
+    for warning in built.warnings:
+        talk.warn(warning)
+    if talk.json:
+        talk.document(document([built]))
+    else:
+        print_built(talk, built)
+
+
+def _report_all(talk: Output, outcomes: list[Built | Failure]) -> None:
+    """Report several builds, and leave with the status of the first that failed."""
+    from esp_at_tools.cli.main import exit_status
+
+    failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
+    for built in outcomes:
+        if isinstance(built, Built):
+            for warning in built.warnings:
+                talk.warn(f"{built.recipe.full_name}: {warning}")
+    if talk.json:
+        talk.document(document(outcomes))
+    else:
+        print_table(talk, outcomes)
+    for failure in failures:
+        hint = f"\n  {failure.error.hint}" if failure.error.hint else ""
+        say(f"error: {failure.module}: {failure.error.message}{hint}", err=True)
+    if failures:
+        raise click.exceptions.Exit(exit_status(failures[0].error))
+
+
+# --- what was asked for --------------------------------------------------------------------------
+
+
+def _source(source: str | None, project: Path | None) -> BuildSource:
+    """Return SOURCE, else the project, else a checkout in the current folder, else the definitions."""
+    from esp_at_tools.build.tree import is_source_tree
+
+    if source is not None and project is not None:
+        raise InputError("--source and --project exclude each other", "give one of them")
+    if source is not None:
+        if not source:
+            raise InputError("--source: the path is empty", "leave it out for the built-in definitions")
+        return BuildSource.of(source)
+    if project is not None:
+        if not is_source_tree(project):
+            raise InputError(
+                f"--project {project}: is no esp-at checkout", "give the folder that has module_config/ in it"
+            )
+        return BuildSource("tree", project)
+    return BuildSource("tree", Path()) if is_source_tree(Path()) else BuildSource("definitions")
+
+
+def _request(
+    assignments: Iterable[str], removals: Iterable[str], profile: Path | None, pki: Path | None
+) -> Request:
+    """Gather what is put in: an option goes before the profile, and the profile before the PKI folder."""
+    asked = Asked()
+    for assignment in assignments:
+        asked.take_assignment(assignment)
+    for name in removals:
+        asked.remove(name)
+    request = asked.request
+    if profile is not None:
+        request.add_profile(profile)
+    if pki is not None:
+        _add_folder(request, pki)
+    return request
+
+
+def _add_folder(request: Request, folder: Path) -> None:
+    from esp_at_tools.pki.folder import PROFILE_NAME, read_pki_folder
+
+    found = read_pki_folder(folder)
+    if found is None:
+        request.add_profile(folder / PROFILE_NAME)
+        return
+    taken = set(request.names())
+    for name, path in found.items():
+        if name not in taken:
+            request.add_pki_file(name, path, f"--pki {name}")
+
+
+def _flash_size(text: str | None) -> int | None:
+    if text is None:
+        return None
+    from esp_at_tools.build.planner import parse_flash_size
+
+    return parse_flash_size(text)
+
+
+def _partition_sizes(texts: Iterable[str]) -> dict[str, int]:
+    sizes: dict[str, int] = {}
+    for text in texts:
+        from esp_at_tools.build.planner import parse_wish
+
+        name, size = parse_wish(text)
+        if sizes.setdefault(name, size) != size:
+            raise InputError(f"--partition {text}: {name} was given another size before", "give it once")
+    return sizes
+
+
+def _modules(
+    source: BuildSource, names: tuple[str, ...], *, all_modules: bool, folder: Path | None
+) -> list[str | None]:
+    """Return the modules to build by their full names; None for the one that a release is for."""
+    if all_modules and names:
+        raise InputError("--all and --module exclude each other", "give one of them")
+    if source.kind == "release":
+        if all_modules:
+            raise InputError(f"--all: {source.path} is a firmware for one module", "leave --all out")
+        return [*dict.fromkeys(names)] or [None]
+    known = _known(source, folder)
+    if all_modules:
+        return [*known]
+    if not names:
+        raise InputError(
+            "for which module? --module is missing",
+            f"it is one of {', '.join(known)}; --all builds every one",
+        )
+    return [*dict.fromkeys(_full_name(source, name, folder) for name in names)]
+
+
+def _known(source: BuildSource, folder: Path | None) -> list[str]:
+    """Return the modules that a source has."""
+    if source.kind == "tree":
+        from esp_at_tools.build.tree import open_tree
+
+        return [row.full_name for row in open_tree(source.path or Path()).modules()]
+    from esp_at_tools.catalog.modules import modules
+
+    return [each.full_name for each in modules(folder=folder) if source.kind != "official" or each.releases]
+
+
+def _full_name(source: BuildSource, name: str, folder: Path | None) -> str:
+    """Return a module's full name, so that one that is named twice is built once."""
+    if source.kind == "tree":
+        from esp_at_tools.build.tree import open_tree
+
+        return open_tree(source.path or Path()).module(name).full_name
+    from esp_at_tools.catalog.modules import module
+
+    return module(name, folder=folder).full_name
+
+
+def _check_inputs(target: Path, inputs: Iterable[Path | None]) -> None:
+    """Refuse an output that would replace, or lie in, what is read."""
+    place = Path(os.path.realpath(target))
+    for path in inputs:
+        if path is None:
+            continue
+        real = Path(os.path.realpath(path))
+        if place == real or place in real.parents:
+            raise InputError(f"--output {target}: {path}, which is read, is in it", "give another --output")
+
+
+# --- several modules -----------------------------------------------------------------------------
+
+
+def _processes(jobs: int | None, count: int) -> int:
+    if jobs is not None and not 0 < jobs <= _MAX_JOBS:
+        raise InputError(f"-j {jobs}: is no number of processes", f"give 1 to {_MAX_JOBS}")
+    return min(jobs or os.cpu_count() or 1, count)
+
+
+def _folder_name(name: str | None) -> str:
+    """Return the folder of one of several modules: ``ESP32C3-MINI-1``."""
+    return (name or "").strip().upper().removeprefix("PLATFORM_").replace("/", "-")
+
+
+@contextlib.contextmanager
+def _parent_of_several(path: Path, *, dry_run: bool) -> Iterator[None]:
+    """Make the folder in which the folders of several modules are; remove it if it stays empty."""
+    place = Path(os.path.realpath(path))
+    if (place / MODULE_INFO).exists():
+        raise InputError(f"--output {path}: is the build folder of one module", "give a folder for several")
+    made = not place.is_dir()
+    if made:
+        check_build_folder(path)
+        if not dry_run:
+            place.mkdir()
+    try:
+        yield
+    finally:
+        if made:
+            with contextlib.suppress(OSError):  # it is not empty
+                place.rmdir()

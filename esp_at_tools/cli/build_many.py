@@ -1,0 +1,54 @@
+"""Several builds side by side, in processes; one that fails does not stop the others."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import sys
+from dataclasses import dataclass
+
+from esp_at_tools.build.job import Built, Job, run
+from esp_at_tools.errors import EspAtError
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A build that failed.
+
+    Attributes:
+        module: for which module.
+        error: why.
+    """
+
+    module: str
+    error: EspAtError
+
+
+def run_all(jobs: list[Job], processes: int) -> list[Built | Failure]:
+    """Build several modules and return what became of each, in their order.
+
+    Args:
+        jobs: each with an output of its own.
+        processes: how many at a time; with 1, in this process.
+    """
+    if processes == 1:
+        return [_outcome(job) for job in jobs]
+    # A fork has the definitions already; elsewhere each process reads them again.
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    with context.Pool(processes, initializer=_ignore_interrupts) as pool:
+        outcomes = pool.map(_outcome, jobs, chunksize=1)
+        pool.close()
+        pool.join()
+    return outcomes
+
+
+def _ignore_interrupts() -> None:
+    """Let Ctrl-C end the parent alone, which ends its children."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _outcome(job: Job) -> Built | Failure:
+    try:
+        return run(job)
+    except EspAtError as error:
+        return Failure(job.module or "", error)

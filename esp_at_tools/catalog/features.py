@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from esp_at_tools.catalog.module_yaml import (
     unknown_hint,
 )
 from esp_at_tools.errors import InputError
+from esp_at_tools.formats.partition_table import PartitionTable
 
 OFF = "off"
 """The state in which a feature is not in the firmware."""
@@ -93,6 +94,19 @@ class Feature:
     def default_on(self, chip: str) -> str:
         """Return the state on a chip when no definition asks for one."""
         return self.default_of.get(chip, self.default)
+
+
+def missing_partitions(
+    feature: Feature, state: str, primary: PartitionTable, secondary: PartitionTable
+) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield what a feature needs in a state and the tables lack: role, and names of which one is enough."""
+    if state in (OFF, ""):
+        return
+    for role, table in (("primary", primary), ("secondary", secondary)):
+        present = {name for each in table for name in (each.name, f"{each.type_name}/{each.subtype_name}")}
+        for names in feature.needs(state, role):
+            if present.isdisjoint(names):
+                yield role, names
 
 
 _KEYS = (

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from esp_at_tools.catalog.data import data_folder
 from esp_at_tools.catalog.factory_params import DATA_FILE, ModuleRow
-from esp_at_tools.catalog.features import OFF, Feature
+from esp_at_tools.catalog.features import OFF, Feature, missing_partitions
 from esp_at_tools.catalog.module_folder import BASE, Definitions, load_definitions
 from esp_at_tools.catalog.module_layers import (
     Said,
@@ -123,23 +123,11 @@ def _check_feature(module: Module, feature: Feature, report: Report) -> None:
         name, _, wanted = state.missing.partition("=")
         message = f"feature {feature.name} is asked for by {state.layer}, but {name} is not {wanted or 'on'}"
         report(Problem("warning", module.full_name, message, f"switch {feature.name} off, or {name} on"))
-    for role, names in missing_partitions(module, feature):
+    for role, names in missing_partitions(feature, state.state, module.primary, module.secondary):
         message = f"feature {feature.name} needs a partition {' or '.join(names)} in the {role} table"
         file = module.primary_name if role == "primary" else module.secondary_name
         hint = f"add it to a table like {file}, or switch {feature.name} {OFF}"
         report(Problem("error", module.full_name, message, hint))
-
-
-def missing_partitions(module: Module, feature: Feature) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Yield what a feature that is on needs and the tables lack: role, and names of which one is enough."""
-    state = module.features[feature.name]
-    if not state.is_on:
-        return
-    for role, table in (("primary", module.primary), ("secondary", module.secondary)):
-        present = {name for each in table for name in (each.name, f"{each.type_name}/{each.subtype_name}")}
-        for names in feature.needs(state.state, role):
-            if present.isdisjoint(names):
-                yield role, names
 
 
 def _check_tables(module: Module, report: Report) -> None:

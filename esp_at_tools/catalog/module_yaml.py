@@ -302,6 +302,31 @@ def read_options(reader: Reader, table: Table) -> dict[str, str | None]:
     return options
 
 
+def checked_option(key: str, text: str) -> tuple[str, str]:
+    """Return an option of an sdkconfig from a command line: name without ``CONFIG_``, value as there.
+
+    Args:
+        key: with or without ``CONFIG_``.
+        text: ``y``, ``n``, a number, or text, in quotes or not.
+
+    Raises:
+        InputError: it is not the name of an option, is not set as one, or cannot have that value.
+    """
+    name = key.removeprefix("CONFIG_")
+    derived = _DERIVED_OPTION.match(name)
+    if not _OPTION.match(name):
+        raise InputError(f"{key[:_MAX_SHOWN]!r} is not the name of an option", "write CONFIG_LWIP_IPV6=y")
+    if derived:
+        raise InputError(f"CONFIG_{name} is not set as an option", _DERIVED[derived[1]])
+    quoted = len(text) > 1 and text[0] == text[-1] == '"'
+    if not text.isprintable():
+        raise InputError(f"CONFIG_{name}: a value with control characters", "write plain text")
+    if not quoted and (not text or text.lower() in _WORDS):
+        hint = "write y or n; in quotes, if it is text"
+        raise InputError(f"CONFIG_{name}: {text!r} is not a value of an sdkconfig", hint)
+    return name, _option_value(Scalar(text[1:-1] if quoted else text, quoted, 1))
+
+
 def _option_value(value: Scalar) -> str:
     if not value.quoted and _PLAIN.match(value.text):
         return value.text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,6 +11,7 @@ import click
 
 from esp_at_tools import files
 from esp_at_tools.cli.asked import Asked, option_of
+from esp_at_tools.cli.changes import changes_document, print_changes
 from esp_at_tools.cli.common import (
     PATH,
     Output,
@@ -18,11 +19,12 @@ from esp_at_tools.cli.common import (
     current_output,
     input_options,
     json_option,
+    module_dir_option,
     talk_options,
 )
 from esp_at_tools.cli.flash_hint import flash_lines
 from esp_at_tools.errors import InputError
-from esp_at_tools.firmware.firmware import Change, Firmware, PkiDigest
+from esp_at_tools.firmware.firmware import Firmware
 from esp_at_tools.firmware.modify import Outcome, Request, modify
 from esp_at_tools.firmware.source import Patch, StagedFile
 from esp_at_tools.numbers import format_size
@@ -132,6 +134,7 @@ class _AtPyCommand(click.Command):
     "--partitions-output", type=PATH, metavar="DIR", help="Write every changed partition alone, too."
 )
 @input_options
+@module_dir_option
 @_value_options
 @json_option
 @talk_options
@@ -148,6 +151,7 @@ def command(
     partitions_output: Path | None,
     chip: str,
     module: str,
+    folder: Path | None,
     partition_table_offset: int | None,
     parameter_offset: int | None,
     **values: tuple[str, ...],
@@ -162,7 +166,7 @@ def command(
     target = _target(input_path, output, in_place=in_place)
     firmware = Firmware.open(
         input_path,
-        chip=chip_name(chip, module),
+        chip=chip_name(chip, module, folder),
         partition_table_offset=partition_table_offset,
         parameter_offset=parameter_offset,
     )
@@ -313,14 +317,6 @@ def _check_distinct(paths: list[Path]) -> None:
 # --- reporting -----------------------------------------------------------------------------------
 
 
-def _shown(value: object) -> str:
-    if value is None:
-        return "absent"
-    if isinstance(value, PkiDigest):
-        return f"{value.size} bytes, SHA-256 {value.sha256[:12]}…"
-    return repr(value) if value == "" else str(value)
-
-
 def _print_report(
     talk: Output,
     firmware: Firmware,
@@ -329,11 +325,7 @@ def _print_report(
     target: Path | None,
     extra: list[_Extra],
 ) -> None:
-    width = max(len(name) for name in [*outcome.unchanged, *(change.name for change in outcome.changes)])
-    for change in outcome.changes:
-        talk.result(f"  {change.name:{width}}  {_shown(change.old)} → {_shown(change.new)}")
-    for name in outcome.unchanged:
-        talk.result(f"  {name:{width}}  unchanged, it was so already")
+    print_changes(talk, outcome)
     if target is None:
         names = ", ".join(f"{patch.name} ({format_size(patch.size)})" for patch in patches) or "nothing"
         talk.result(f"Dry run: nothing was written; this would change {names}.")
@@ -342,10 +334,6 @@ def _print_report(
     talk.result(f"Written and read back: {target}{f' ({form}, as the input)' if form else ''}")
     for line in flash_lines(firmware, target, patches, {output.partition: output.path for output in extra}):
         talk.result(line)
-
-
-def _change(change: Change) -> dict[str, Any]:
-    return asdict(change)
 
 
 def _document(
@@ -359,9 +347,7 @@ def _document(
         "dry_run": target is None,
         "chip": firmware.chip_name,
         "layout": firmware.layout.name,
-        "changes": [_change(change) for change in outcome.changes],
-        "unchanged": outcome.unchanged,
-        "warnings": outcome.warnings,
+        **changes_document(outcome),
         "partitions": [
             {
                 "name": patch.name,

@@ -172,21 +172,52 @@ def input_options(command: F) -> F:
     return command
 
 
+MODULE_DIR = "ESP_AT_MODULE_DIR"
+"""The environment variable that names a folder of the user's own module definitions."""
+
+
+def module_dir_option(command: F) -> F:
+    """Add ``--dir``, a folder of the user's own module definitions, as the parameter ``folder``."""
+    return click.option(
+        "--dir",
+        "folder",
+        type=PATH,
+        metavar="DIR",
+        envvar=MODULE_DIR,
+        help="A folder of your own definitions, which adds to those that come with the program."
+        f"  [environment: {MODULE_DIR}]",
+    )(command)
+
+
 def is_terminal(stream: IO[str]) -> bool:
     """Tell whether a stream is a terminal that a person watches."""
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
-def chip_name(chip: str, module: str) -> str:
-    """Return the official name of the chip that ``--chip`` or ``--module`` names, ``""`` for neither."""
+def chip_name(chip: str, module: str, folder: Path | None = None) -> str:
+    """Return the official name of the chip that ``--chip`` or ``--module`` names, ``""`` for neither.
+
+    Args:
+        chip: a chip.
+        module: ``PLATFORM/MODULE``; with a folder also the name alone.
+        folder: the user's own folder of definitions, which is looked into for a name alone.
+    """
     by_chip = _named_chip("--chip", chip) if chip else ""
-    platform, slash, name = module.partition("/")
-    if module and not (slash and platform and name):
-        raise InputError(f"--module {module}: is not PLATFORM/MODULE", "write it as ESP32C3/MINI-1")
-    by_module = _named_chip("--module", platform) if module else ""
+    by_module = _chip_of_module(module, folder) if module else ""
     if by_chip and by_module and by_chip != by_module:
         raise InputError(f"--chip {chip} and --module {module} name different chips", "give one of them")
     return by_chip or by_module
+
+
+def _chip_of_module(module: str, folder: Path | None) -> str:
+    platform, slash, name = module.partition("/")
+    if slash and platform and name:
+        return _named_chip("--module", platform)
+    if slash or folder is None:
+        raise InputError(f"--module {module}: is not PLATFORM/MODULE", "write it as ESP32C3/MINI-1")
+    from esp_at_tools.catalog import modules
+
+    return modules.module(module, folder=folder).chip.name
 
 
 def _named_chip(option: str, name: str) -> str:

@@ -15,6 +15,7 @@ from esp_at_tools.cli.common import (
     current_output,
     input_options,
     json_option,
+    module_dir_option,
     talk_options,
 )
 from esp_at_tools.cli.inspect_view import clean, tally
@@ -29,6 +30,7 @@ PAGE_SUFFIXES = (".html", ".htm")
 @click.option("--check", is_flag=True, help="Exit with status 1 when a check finds an error.")
 @click.option("--html", type=PATH, metavar="FILE", help="Write the report as one page that works offline.")
 @input_options
+@module_dir_option
 @json_option
 @talk_options
 def command(
@@ -37,6 +39,7 @@ def command(
     html: Path | None,
     chip: str,
     module: str,
+    folder: Path | None,
     partition_table_offset: int | None,
     parameter_offset: int | None,
 ) -> None:
@@ -50,7 +53,7 @@ def command(
     talk = current_output()
     firmware = Firmware.open(
         input_path,
-        chip=chip_name(chip, module),
+        chip=chip_name(chip, module, folder),
         partition_table_offset=partition_table_offset,
         parameter_offset=parameter_offset,
     )

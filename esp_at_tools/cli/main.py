@@ -26,7 +26,7 @@ COMMANDS = {
     "nvs": "Generate, dump and check NVS partitions.",
     "partition": "Convert and check partition tables.",
     "build": "Make a complete build folder without a compiler.",
-    "modules": "List, show and check the modules that a firmware can be built for.",
+    "modules": "List, show, check and define the modules that a firmware can be built for.",
 }
 """Command → its line in ``--help``; the module ``cli/<command>.py`` is loaded when it is called."""
 

@@ -1,4 +1,4 @@
-"""``modules``: list, show and check the modules that a firmware can be built for."""
+"""``modules``: list, show, check and define the modules that a firmware can be built for."""
 
 from __future__ import annotations
 
@@ -10,10 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from esp_at_tools.catalog.module_checks import check_definitions
+from esp_at_tools.catalog.module_checks import CheckResult, check_definitions
 from esp_at_tools.catalog.module_yaml import Level, Problem
 from esp_at_tools.catalog.modules import Module, module, modules
-from esp_at_tools.cli.common import PATH, current_output, is_terminal, json_option, talk_options
+from esp_at_tools.cli.common import (
+    PATH,
+    current_output,
+    is_terminal,
+    json_option,
+    module_dir_option,
+    talk_options,
+)
+from esp_at_tools.cli.modules_add import add
+from esp_at_tools.cli.modules_apps import compared, fit_document
 from esp_at_tools.formats.partition_table import Partition, PartitionTable
 from esp_at_tools.numbers import format_size
 from esp_at_tools.settings.rules import check_settings
@@ -26,19 +35,13 @@ _PORT = "AT: TX/RX/CTS/RTS"
 _UNLIMITED = 10_000
 _SIGNALS = ("tx", "rx", "cts", "rts")
 
-_dir_option = click.option(
-    "--dir",
-    "folder",
-    type=PATH,
-    metavar="DIR",
-    help="A folder of your own definitions, which adds to those that come with the program.",
+
+@click.group(
+    "modules", short_help="List, show, check and define the modules that a firmware can be built for."
 )
-
-
-@click.group("modules", short_help="List, show and check the modules that a firmware can be built for.")
 @talk_options
 def command() -> None:
-    """List, show and check the modules that a firmware can be built for.
+    """List, show, check and define the modules that a firmware can be built for.
 
     NAME is ESP32C3/MINI-1, for instance, in any case, with or without PLATFORM_; MINI-1 alone is enough
     where only one chip has a module of that name.
@@ -46,7 +49,7 @@ def command() -> None:
 
 
 @command.command("list", short_help="List all modules.")
-@_dir_option
+@module_dir_option
 @json_option
 @talk_options
 def list_(folder: Path | None) -> None:
@@ -64,7 +67,7 @@ def list_(folder: Path | None) -> None:
 @command.command("show", short_help="Show everything that is decided for a module.")
 @click.argument("name")
 @click.option("--silence", is_flag=True, help="The variant without log.")
-@_dir_option
+@module_dir_option
 @json_option
 @talk_options
 def show(name: str, silence: bool, folder: Path | None) -> None:
@@ -78,38 +81,69 @@ def show(name: str, silence: bool, folder: Path | None) -> None:
 
 
 @command.command("check", short_help="Check all definitions.")
-@_dir_option
+@click.argument("names", nargs=-1, metavar="[NAME]…")
+@click.option(
+    "--app",
+    "apps",
+    type=PATH,
+    multiple=True,
+    metavar="FILE",
+    help="An esp-at.bin, image or release whose application has to fit.",
+)
+@module_dir_option
 @json_option
 @talk_options
-def check(folder: Path | None) -> None:
-    """Check all definitions, your own with --dir included.
+def check(names: tuple[str, ...], apps: tuple[Path, ...], folder: Path | None) -> None:
+    """Check all definitions, your own with --dir included, or those of some modules.
 
     Unknown names, repeated options, tables that overlap or reach past the flash, features without their
-    partitions, impossible parameters. The exit status is 1 if there is an error; warnings alone leave it 0.
+    partitions, impossible parameters. An application is compared with the modules of its chip: with NAME
+    if given, else with the one that the firmware names, else with those of --dir, else with all.
+    The exit status is 1 if there is an error; warnings alone leave it 0.
     """
     talk = current_output()
     result = check_definitions(folder)
-    problems = [*result.problems]
+    chosen = tuple(module(name, folder=folder) for name in names)
+    problems = _of_modules(result, chosen)
     for row in result.rows:
+        if chosen and row.full_name not in {each.full_name for each in chosen}:
+            continue
         for found in check_settings(row.parameters, {}, row.chip, layout="modern"):
             level: Level = "error" if found.level == "impossible" else "warning"
             problems.append(Problem(level, row.place, found.message, found.hint))
+    fitting = compared(apps, chosen, folder)
+    problems += [Problem(fit.level, fit.module, fit.message, fit.hint) for fit in fitting if fit.level]
     if talk.json:
         talk.document(
             {
                 "schema": 1,
                 "dir": None if folder is None else str(folder),
-                "modules": len(result.rows),
+                "modules": len(chosen) or len(result.rows),
+                "applications": [fit_document(fit) for fit in fitting],
                 "problems": [asdict(problem) for problem in problems],
             }
         )
     for problem in problems if not talk.json else ():
         hint = f" ({problem.hint})" if problem.hint else ""
         click.echo(f"{problem.level}: {_shown(f'{problem.place}: {problem.message}{hint}')}")
+    for fit in fitting:
+        if not fit.level:
+            talk.result(f"{fit.module}: {fit.message}")
     if not problems:
-        talk.result(f"{len(result.rows)} modules, no problems")
+        talk.result(f"{len(chosen) or len(result.rows)} modules, no problems")
     if any(problem.level == "error" for problem in problems):
         click.get_current_context().exit(1)
+
+
+def _of_modules(result: CheckResult, chosen: tuple[Module, ...]) -> list[Problem]:
+    """Return the problems, those about other modules left out where some were chosen."""
+    others = {row.full_name for row in result.rows} - {each.full_name for each in chosen}
+    return [
+        problem for problem in result.problems if not chosen or problem.place.partition(": ")[0] not in others
+    ]
+
+
+command.add_command(add)
 
 
 def _shown(text: str) -> str:

@@ -8,13 +8,13 @@ from esp_at_tools.build.flash_settings import check_tables, check_target, flash_
 from esp_at_tools.build.mfg_nvs import Contents, mfg_nvs
 from esp_at_tools.build.options import Options
 from esp_at_tools.build.recipe import Recipe
-from esp_at_tools.catalog.modules import Module, module
+from esp_at_tools.catalog.modules import module
 from esp_at_tools.errors import FormatError
 from esp_at_tools.files import read_file
 from esp_at_tools.formats.partition_table import PartitionTable
 from esp_at_tools.formats.sdkconfig import Sdkconfig
 from esp_at_tools.settings.modern import PARTITION as MFG_NVS
-from esp_at_tools.settings.names import BLE_DATA, PKI_GROUPS
+from esp_at_tools.settings.names import BLE_DATA
 
 NO_APP = "no application is in it: --source with a release, an image or an esp-at checkout gives one"
 NO_PKI = "no certificates or keys are in it: --pki DIR puts them in"
@@ -47,17 +47,15 @@ def recipe_from_definitions(name: str, options: Options) -> Recipe:
         table_offset=definition.partition_table_offset,
         primary=definition.primary,
         secondary=definition.secondary,
-        notes=(NO_APP,),
+        notes=(NO_APP,) if options.request.pki else (NO_APP, NO_PKI),
     )
-    namespaces = set(definition.mfg_nvs)
+    has_ble = BLE_DATA in definition.mfg_nvs
     if options.sdkconfig is None:
         recipe = dataclasses.replace(recipe, sdkconfig_defaults=definition.sdkconfig_defaults())
     else:
         recipe, config = _with_sdkconfig(recipe, options)
-        namespaces = {BLE_DATA, *PKI_GROUPS} if config.is_on("AT_BLE_COMMAND_SUPPORT") else {*PKI_GROUPS}
-    if namespaces & {*PKI_GROUPS}:
-        recipe = dataclasses.replace(recipe, notes=(*recipe.notes, NO_PKI))
-    contents = Contents({}, definition.parameters, definition.parameter_types, _gatts(namespaces))
+        has_ble = config.is_on("AT_BLE_COMMAND_SUPPORT")
+    contents = Contents({}, definition.parameters, definition.parameter_types, _gatts() if has_ble else ())
     size = options.partition_sizes.get(MFG_NVS, mfg_nvs_size(recipe.secondary, recipe.full_name))
     return dataclasses.replace(recipe, partitions={MFG_NVS: mfg_nvs(contents, size)})
 
@@ -78,9 +76,7 @@ def _with_sdkconfig(recipe: Recipe, options: Options) -> tuple[Recipe, Sdkconfig
     return decided, config
 
 
-def _gatts(namespaces: set[str]) -> tuple[str, ...]:
-    if BLE_DATA not in namespaces:
-        return ()
+def _gatts() -> tuple[str, ...]:
     from esp_at_tools.catalog.default_gatts import default_gatt_rows
 
     return default_gatt_rows()
@@ -112,8 +108,3 @@ def mfg_nvs_size(secondary: PartitionTable, name: str) -> int:
             "add one of type data, sub-type nvs: the firmware reads its settings there",
         )
     return found.size
-
-
-def has_pki(definition: Module) -> bool:
-    """Tell whether the firmware of a module looks for certificates or keys."""
-    return any(namespace in PKI_GROUPS for namespace in definition.mfg_nvs)

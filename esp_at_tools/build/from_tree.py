@@ -13,7 +13,7 @@ from esp_at_tools.build.from_definitions import mfg_nvs_size, read_sdkconfig
 from esp_at_tools.build.mfg_nvs import Contents, mfg_nvs
 from esp_at_tools.build.options import Options
 from esp_at_tools.build.recipe import Recipe, UserPartition
-from esp_at_tools.build.tree import EXTENSION_VARIABLE, SourceTree, open_tree, read_layers
+from esp_at_tools.build.tree import EXTENSION_VARIABLE, RAW_DATA, SourceTree, open_tree, read_layers
 from esp_at_tools.catalog.factory_params import ModuleRow
 from esp_at_tools.errors import InputError
 from esp_at_tools.formats.partition_table import AT_CUSTOMIZE, PartitionTable
@@ -99,7 +99,7 @@ def recipe_from_tree(tree: SourceTree | Path, name: str, options: Options) -> Re
         partitions=partitions,
         sdkconfig=decided.resolved,
         sdkconfig_defaults=decided.defaults,
-        notes=(*decided.notes, NO_APP),
+        notes=(*decided.notes, _pki_note(contents), NO_APP),
         warnings=decided.warnings,
     )
 
@@ -178,6 +178,13 @@ def _file_system(tree: SourceTree, config: Sdkconfig, secondary: PartitionTable)
 
     data = file_system_image(tree.fs_image, place.size, config.options, partition=FATFS)
     return {FATFS: UserPartition(data)}
+
+
+def _pki_note(contents: Contents) -> str:
+    count = sum(map(len, contents.pki.values()))
+    if not count:
+        return "no certificates or keys are in it"
+    return f"{count} certificates and keys are those of the tree: {RAW_DATA.as_posix()}"
 
 
 def _contents(tree: SourceTree, row: ModuleRow, namespaces: list[str]) -> Contents:

@@ -20,9 +20,11 @@ from esp_at_tools.formats.nvs.csv import COLUMNS, entry_row
 from esp_at_tools.formats.nvs.model import PAGE_SIZE, NvsEntry
 from esp_at_tools.formats.nvs.writer import MAX_PARTITION_SIZE, usable_pages
 from esp_at_tools.settings.modern import PARTITION as MFG_NVS
-from esp_at_tools.settings.names import BLE_DATA, FACTORY_PARAM, PKI_ITEMS, PRIVATE_KEY_MARK
+from esp_at_tools.settings.names import BLE_DATA, FACTORY_PARAM, PRIVATE_KEY_MARK
 
 CSV_NAME = f"{MFG_NVS}.csv"
+_KEYS_ENDING = "_key"
+"""Ends the name of every namespace of private keys."""
 _MARGIN = 4
 """By how much a partition for which the contents are measured is larger than the contents alone."""
 
@@ -142,11 +144,10 @@ def _made(text: str, size: int, files: Mapping[str, bytes]) -> NvsPartition:
 
 def _has_keys(contents: Contents) -> bool:
     return any(
-        PRIVATE_KEY_MARK in file.data or (known is not None and known.kind == "private_key")
-        for files in contents.pki.values()
+        namespace.endswith(_KEYS_ENDING) or PRIVATE_KEY_MARK in file.data
+        for namespace, files in contents.pki.items()
         for file in files
-        for known in (PKI_ITEMS.get(file.key),)
-    ) or any(namespace.endswith("_key") and files for namespace, files in contents.pki.items())
+    )
 
 
 def _too_small(text: str, size: int, files: Mapping[str, bytes], error: InputError) -> InputError:

@@ -106,10 +106,10 @@ def open_tree(folder: Path, extension: Path | None = None) -> SourceTree:
         raise InputError(
             f"{folder / MODULES}: no such folder", "the tree is not complete: check it out again"
         )
-    if extension is not None and not extension.is_dir():
-        hint = f"{EXTENSION_VARIABLE} names the folder of an external module configuration"
-        raise InputError(f"{extension}: no such folder", hint)
-    return SourceTree(folder, extension)
+    tree = SourceTree(folder, extension)
+    if extension is not None:
+        tree.check_extension(extension)
+    return tree
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,7 @@ class SourceTree:
     def defaults(self, row: ModuleRow, *, silence: bool) -> tuple[Path, ...]:
         """Return the files of sdkconfig defaults, of which a later one overrides the earlier ones.
 
-        The extension's file comes after the tree's own, but stands alone in trees before v4.1, as their
+        The extension's file comes after the tree's own, but stands alone in v3.3 and v3.4, as their
         ``CMakeLists.txt`` says.
 
         Raises:
@@ -225,12 +225,30 @@ class SourceTree:
             raise InputError(f"{own}: no such file", hint)
         return (own,)
 
+    def check_extension(self, extension: Path) -> None:
+        """Refuse an extension that is no folder, or that the tree knows nothing of.
+
+        Raises:
+            InputError: it is one of these.
+        """
+        if not extension.is_dir():
+            hint = f"{EXTENSION_VARIABLE} names the folder of an external module configuration"
+            raise InputError(f"{extension}: no such folder", hint)
+        script = self._cmake()
+        if script and EXTENSION_VARIABLE not in script:
+            raise InputError(
+                f"{self.folder}: this version of esp-at knows no {EXTENSION_VARIABLE}",
+                "v3.3, v3.4 and those from v4.1 on do; unset it",
+            )
+
     def _appends_defaults(self) -> bool:
+        script = self._cmake()
+        return not script or bool(_APPENDS.search(script))
+
+    def _cmake(self) -> str:
+        """Return the tree's ``CMakeLists.txt``; ``""`` for the data of a tree without its scripts."""
         path = self.folder / "CMakeLists.txt"
-        if not path.is_file():  # the data of a tree without its scripts: taken for a recent one
-            return True
-        text = read_file(path, "CMakeLists.txt", _MAX_TEXT).decode("utf-8", "replace")
-        return bool(_APPENDS.search(text)) or f"$ENV{{{EXTENSION_VARIABLE}}}/sdkconfig" not in text
+        return _read_text(path, "CMakeLists.txt") if path.exists() else ""
 
     def idf_version(self, row: ModuleRow) -> IdfPin:
         """Return the ESP-IDF with which a module is built.

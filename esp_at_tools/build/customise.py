@@ -13,7 +13,7 @@ from datetime import datetime
 from esp_at_tools.build.options import Options
 from esp_at_tools.build.recipe import Recipe, UserPartition
 from esp_at_tools.catalog.modules import Flash
-from esp_at_tools.errors import InputError
+from esp_at_tools.errors import InputError, RiskyValueError
 from esp_at_tools.formats.nvs import NvsPartition
 from esp_at_tools.formats.nvs.csv import dump_csv
 from esp_at_tools.formats.partition_table import DATA, SUBTYPES, Partition, PartitionTable
@@ -69,6 +69,7 @@ def _planned(recipe: Recipe, options: Options) -> Recipe:
         old_flash_size=recipe.flash.size,
         app_size=len(recipe.app) or None,
         wishes=options.partition_sizes,
+        unused=_unused(recipe, options),
     )
     said = [
         (note.level, f"{note.message} ({note.hint})" if note.hint else note.message) for note in found.notes
@@ -86,6 +87,16 @@ def _planned(recipe: Recipe, options: Options) -> Recipe:
     )
     planned = _resized(planned, recipe, makes_files=options.fs_image is not None)
     return planned if size == recipe.flash.size else with_flash_size(planned, size)
+
+
+def _unused(recipe: Recipe, options: Options) -> frozenset[str]:
+    """Return the file system's partition in a firmware that has none, as far as its sdkconfig tells."""
+    from esp_at_tools.formats.sdkconfig import Sdkconfig
+
+    text = recipe.sdkconfig or recipe.sdkconfig_defaults
+    if not text or options.fs_image is not None or Sdkconfig.from_text(text).is_on("AT_FS_COMMAND_SUPPORT"):
+        return frozenset()
+    return frozenset(name for name in FILE_SYSTEMS if name not in recipe.partitions)
 
 
 def _resized(recipe: Recipe, before: Recipe, *, makes_files: bool) -> Recipe:
@@ -205,6 +216,8 @@ def _requested(recipe: Recipe, options: Options, now: datetime | None) -> Recipe
         firmware = open_recipe(recipe)
         outcome = modify(firmware, options.request, force=options.force, now=now)
         changed = changed_recipe(recipe, firmware)
+    except RiskyValueError:
+        raise
     except InputError as error:
         needed = _needed_mfg_nvs(recipe, options, now)
         if needed is None:
@@ -233,7 +246,8 @@ def _needed_mfg_nvs(recipe: Recipe, options: Options, now: datetime | None) -> i
     except InputError:
         return None
     nvs = NvsPartition.from_bytes(data.data)
-    return _enough(dump_csv(nvs.entries, nvs.namespaces), nvs.version, len(contents.data))
+    text, size = dump_csv(nvs.entries, nvs.namespaces), len(contents.data)
+    return None if _fits(text, nvs.version, size) else _enough(text, nvs.version, size)
 
 
 def _alone(recipe: Recipe, size: int) -> Recipe:

@@ -57,7 +57,7 @@ class BuildSource:
             if not path.exists():
                 raise InputError(
                     f"--source {text}: no such file or folder",
-                    "give an esp-at checkout, a release (folder, .zip, image), v4.1.1.0, latest or recommended",
+                    "give an esp-at checkout, a release, an image, v4.1.1.0, latest or recommended",
                 )
         except (OSError, ValueError) as error:
             raise InputError(f"--source {text!r}: is no path: {error}", "give a file or a folder") from error

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import re
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +18,14 @@ from esp_at_tools.firmware.source import Flash, Kind, Patch, PendingOutput
 from esp_at_tools.formats.nvs import NvsPartition
 from esp_at_tools.formats.nvs.csv import dump_csv, parse_csv
 from esp_at_tools.settings.modern import PARTITION as MFG_NVS
+from esp_at_tools.settings.names import BLE_DATA, FACTORY_PARAM
+
+_ROLES = ("server", "client", "wpa_ent", "wpa2", "mqtt", "https", "wss")
+_PKI_ORDER = tuple(f"{role}_{kind}" for role in _ROLES for kind in ("cert", "key", "ca"))
+"""The namespaces of certificates and keys in the order in which esp-at's build writes them.
+
+Source: ``at_customized_config_dependency.txt`` of esp-at v5.0.1.0.
+"""
 
 
 class RecipeFlash:
@@ -114,27 +124,58 @@ def changed_recipe(recipe: Recipe, firmware: Firmware) -> Recipe:
     secret = firmware.key_partitions
     for patch in firmware.patches():
         before = partitions.get(patch.name, UserPartition(b""))
-        csv = _edited_csv(before, patch) if patch.name == MFG_NVS else ""
-        partitions[patch.name] = UserPartition(patch.data, patch.name in secret, csv)
+        data, csv = _changed_mfg_nvs(before, patch) if patch.name == MFG_NVS else (patch.data, "")
+        partitions[patch.name] = UserPartition(data, patch.name in secret, csv)
     return replace(recipe, partitions=partitions)
 
 
-def _edited_csv(before: UserPartition, patch: Patch) -> str:
-    """Return the CSV of the changed ``mfg_nvs``: the old one edited, or one that is made of the entries."""
-    new = NvsPartition.from_bytes(patch.data)
-    if before.csv:
-        try:
-            text = edit_mfg_csv(before.csv, NvsPartition.from_bytes(before.data), new)
-            if _entries(text) == {(entry.namespace, entry.key) for entry in new.entries}:
-                return text
-        except FormatError:
-            pass  # rows that cannot be edited one by one
+def _changed_mfg_nvs(before: UserPartition, patch: Patch) -> tuple[bytes, str]:
+    """Return the changed ``mfg_nvs``, new namespaces in their official place, and its CSV."""
+    old, new = NvsPartition.from_bytes(before.data), NvsPartition.from_bytes(patch.data)
+    text = _edited_csv(before.csv, old, new)
+    order = sorted(new.namespaces, key=_rank)
+    kept = [name for name in order if name in old.namespaces]
+    if order == [*new.namespaces] or kept != [*old.namespaces]:
+        return patch.data, text
+    ordered = dump_csv(new.entries, order)
+    data = (
+        NvsPartition.from_csv(ordered, patch.size, version=new.version).to_bytes().ljust(patch.size, b"\xff")
+    )
+    moved = _blocks_in_order(text, order)
+    return data, moved if _describes(moved, NvsPartition.from_bytes(data)) else ordered
+
+
+def _rank(namespace: str) -> int:
+    """Return the place of a namespace: certificate, key and CA of each role, then the settings."""
+    known = [*_PKI_ORDER, FACTORY_PARAM, BLE_DATA]
+    return known.index(namespace) if namespace in known else len(known)
+
+
+def _edited_csv(text: str, old: NvsPartition, new: NvsPartition) -> str:
+    """Return the CSV of the changed partition: the old one edited, or one that is made of the entries."""
+    if text:
+        with contextlib.suppress(FormatError):  # rows that cannot be edited one by one
+            edited = edit_mfg_csv(text, old, new)
+            if _describes(edited, new):
+                return edited
     return dump_csv(new.entries, new.namespaces)
 
 
-def _entries(text: str) -> set[tuple[str, str]]:
-    records = parse_csv(text, read_file=lambda _: b"").records
+def _describes(text: str, nvs: NvsPartition) -> bool:
+    """Tell whether a CSV has the entries of a partition, in their order."""
+    try:
+        records = parse_csv(text, read_file=lambda _: b"").records
+    except FormatError:
+        return False
     names = {record.namespace_index: record.key.decode() for record in records if record.kind == "namespace"}
-    return {
+    found = [
         (names[record.namespace_index], record.key.decode()) for record in records if record.kind == "entry"
-    }
+    ]
+    return found == [(entry.namespace, entry.key) for entry in nvs.entries]
+
+
+def _blocks_in_order(text: str, order: list[str]) -> str:
+    """Return a CSV with the rows of its namespaces in another order."""
+    head, *blocks = re.split(r"^(?=[^,#\"\n]+,namespace,)", text, flags=re.MULTILINE)
+    places = {name: place for place, name in enumerate(order)}
+    return head + "".join(sorted(blocks, key=lambda block: places.get(block.split(",", 1)[0], len(places))))

@@ -22,6 +22,7 @@ from esp_at_tools.firmware.opening import (
     no_parameters,
     no_table,
     open_source,
+    stated_chip,
     with_parameters_at,
 )
 from esp_at_tools.firmware.source import Flash, Kind, Patch, PendingOutput, Source
@@ -235,7 +236,7 @@ class Firmware:
         bootloader, app = find_images(source, flash_map)
         check_whole(source, flash_map, app)
         told = next((image.chip for image in (bootloader, app) if image is not None and image.chip), "")
-        chip_name = agreed_chip(source, told, chip)
+        chip_name = agreed_chip(source, told or stated_chip(source), chip)
         size = flash_size(source, bootloader)
         places = {place.partition.name: place.partition for place in reversed(list(flash_map.places()))}
         if parameter_offset is not None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from esp_at_tools import files
+from esp_at_tools.catalog.chips import find_chip
 from esp_at_tools.errors import FormatError, InputError
 from esp_at_tools.firmware import identify
 from esp_at_tools.firmware.flash_map import FlashMap
@@ -228,6 +229,14 @@ def _check_app_present(source: Source, flash_map: FlashMap) -> None:
             f"{source.path}: is cut off or damaged: the application at {first.offset:#x} is not whole",
             "download it again",
         )
+
+
+def stated_chip(source: Source) -> str:
+    """Return the chip that a release's list names, where no image tells it; ``""`` for none."""
+    from esp_at_tools.firmware.release import Release
+
+    found = find_chip(source.args.chip) if isinstance(source, Release) and source.args.chip else None
+    return found.name if found else ""
 
 
 def agreed_chip(source: Source, told: str, asked: str) -> str:

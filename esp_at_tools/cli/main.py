@@ -23,9 +23,12 @@ COMMANDS = {
     "flash": "Write a firmware, or some of its partitions, to modules.",
     "read-flash": "Copy the flash of a module, or a part of it, into a file.",
     "erase-flash": "Erase the flash of modules, or some of their partitions.",
+    "at": "Ask and change a running module over its AT port.",
     "nvs": "Generate, dump and check NVS partitions.",
+    "pki": "Check, generate and import certificates and private keys.",
     "partition": "Convert and check partition tables.",
     "build": "Make a complete build folder without a compiler.",
+    "fetch": "Download an official release.",
     "modules": "List, show, check and define the modules that a firmware can be built for.",
 }
 """Command → its line in ``--help``; the module ``cli/<command>.py`` is loaded when it is called."""

@@ -66,6 +66,11 @@ def new_in_project(like: str, wanted: Wanted, checkout: Path) -> tuple[Decision,
     parent = _parent(tree, like)
     base = _base(parent)
     name = checked_name(wanted.name, base.chip)
+    if name != name.upper():
+        raise InputError(
+            f"{name}: has small letters, and esp-at's build.py looks for modules in capitals",
+            f"call it {name.upper()}",
+        )
     twin = next((row for row in tree.modules() if row.module_name.casefold() == name.casefold()), None)
     if twin is not None:
         raise InputError(

@@ -156,6 +156,25 @@ PATH = _PathType(path_type=Path)
 """A path; the command itself opens it, so that there is one wording for a missing file."""
 
 
+def input_file(path: Path, *, replaced: bool = False) -> Path:
+    """Return the file or folder that an INPUT is: the path, or the official release ``NAME@VERSION``.
+
+    A release is downloaded if it is not in the cache; a path that exists is always that path.
+
+    Args:
+        path: as given.
+        replaced: it is to be changed in place, which a release is not.
+
+    Raises:
+        InputError: there is no such release, or it cannot be had.
+    """
+    if "@" not in path.name or os.path.lexists(path):
+        return path
+    from esp_at_tools.cli.download import release_input
+
+    return release_input(path, current_output(), replaced=replaced)
+
+
 def input_options(command: F) -> F:
     """Add what tells about an INPUT that does not tell by itself: its chip, and where things are."""
     for decorate in (

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from esp_at_tools.cli.common import NUMBER, PATH, current_output, json_option, talk_options
+from esp_at_tools.cli.common import NUMBER, PATH, current_output, input_file, json_option, talk_options
 from esp_at_tools.firmware.compare import Comparison, Difference, compare
 from esp_at_tools.firmware.firmware import Firmware, PkiDigest
 
@@ -36,9 +36,10 @@ def command(a: Path, b: Path, partition_table_offset: int | None) -> None:
     """Say what differs between firmware A and firmware B in meaning.
 
     Settings, certificates, keys, GATT rows, partitions and applications are compared, whatever the
-    form of the two. The exit status is 1 if anything differs.
+    form of the two; NAME@VERSION is an official release. The exit status is 1 if anything differs.
     """
     talk = current_output()
+    a, b = input_file(a), input_file(b)
     first, second = (Firmware.open(path, partition_table_offset=partition_table_offset) for path in (a, b))
     result = compare(first, second)
     if talk.json:

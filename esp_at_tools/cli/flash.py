@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from esp_at_tools import files
-from esp_at_tools.cli.common import PATH, Output, current_output, json_option, talk_options
+from esp_at_tools.cli.common import PATH, Output, current_output, input_file, json_option, talk_options
 from esp_at_tools.cli.device_options import baud_option, ports_option, stub_option, table_option
 from esp_at_tools.cli.device_steps import watched
 from esp_at_tools.cli.flash_hint import PORT
@@ -70,7 +70,8 @@ def command(
     """Write a firmware to the flash of modules.
 
     INPUT is a full flash image, a release folder or its .zip, a build folder (without INPUT: build/),
-    or a lone mfg_nvs.bin or factory_param.bin, which goes where the module's own tables have it.
+    a lone mfg_nvs.bin or factory_param.bin, which goes where the module's own tables have it, or an
+    official release as NAME@VERSION, such as ESP32C3/MINI-1@latest.
 
     Sectors that are so already are skipped. What the module itself has stored (its Wi-Fi network,
     AT+SYSSTORE, files) is kept unless --erase is given.
@@ -99,7 +100,7 @@ def command(
 
 def _input(path: Path | None) -> Path:
     if path is not None:
-        return path
+        return input_file(path)
     if not BUILD_FOLDER.is_dir():
         raise InputError(
             "no INPUT was given, and there is no folder build/ here", "give an image, a release or its .zip"

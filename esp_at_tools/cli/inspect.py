@@ -13,6 +13,7 @@ from esp_at_tools.cli.common import (
     Output,
     chip_name,
     current_output,
+    input_file,
     input_options,
     json_option,
     module_dir_option,
@@ -45,12 +46,14 @@ def command(
 ) -> None:
     """Show what a firmware is: flash map, applications, settings, certificates, Bluetooth services.
 
-    INPUT is a full flash image, a release folder or its .zip, a lone mfg_nvs.bin or factory_param.bin.
+    INPUT is a full flash image, a release folder or its .zip, a lone mfg_nvs.bin or factory_param.bin,
+    or an official release as NAME@VERSION, such as ESP32C3/MINI-1@latest.
     Everything is checked; no byte of a private key is shown.
     """
     from esp_at_tools.firmware.report import report
 
     talk = current_output()
+    input_path = input_file(input_path)
     firmware = Firmware.open(
         input_path,
         chip=chip_name(chip, module, folder),

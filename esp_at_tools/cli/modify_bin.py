@@ -17,6 +17,7 @@ from esp_at_tools.cli.common import (
     Output,
     chip_name,
     current_output,
+    input_file,
     input_options,
     json_option,
     module_dir_option,
@@ -102,7 +103,8 @@ class _AtPyCommand(click.Command):
     type=PATH,
     required=True,
     metavar="INPUT",
-    help="Full flash image, mfg_nvs.bin, factory_param.bin, release folder or .zip.",
+    help="Full flash image, mfg_nvs.bin, factory_param.bin, release folder or .zip; "
+    "or an official release as NAME@VERSION, such as ESP32C3/MINI-1@latest.",
 )
 @click.option(
     "--output",
@@ -163,6 +165,7 @@ def command(
     """
     talk = current_output()
     request = _request(values, assignments, removals, profile)
+    input_path = input_file(input_path, replaced=in_place)
     target = _target(input_path, output, in_place=in_place)
     firmware = Firmware.open(
         input_path,

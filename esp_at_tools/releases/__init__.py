@@ -1,0 +1,1 @@
+"""Official releases: finding, downloading, checking and keeping them."""

@@ -1,0 +1,1 @@
+"""A running module, asked and changed over its AT port."""

@@ -1,0 +1,191 @@
+"""Commands and their replies."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from esp_at_tools.at_port.reply import Event, Parser
+from esp_at_tools.at_port.wire import Wire
+from esp_at_tools.errors import DeviceError
+
+TIMEOUT = 5.0
+"""Seconds after which a command that writes nothing has been answered by any firmware."""
+FLASH_TIMEOUT = 30.0
+"""Seconds for one that erases or writes flash."""
+RESTART_TIMEOUT = 15.0
+"""Seconds from AT+RST to ``ready``."""
+BUSY_RETRIES = 5
+"""How often a command that found the module busy is sent again."""
+
+
+class AtError(DeviceError):
+    """The module answered ``ERROR``.
+
+    Attributes:
+        command: the command.
+        code: the error code of AT+SYSLOG=1, 0 without.
+    """
+
+    def __init__(self, port: str, command: str, code: int = 0) -> None:
+        """Say which command it was."""
+        said = f"ERROR (code {code:#010x})" if code else "ERROR"
+        super().__init__(
+            f"{port}: the module answers {said} to {command}",
+            "its firmware does not know the command, or not with these values",
+        )
+        self.command, self.code = command, code
+
+
+class NoReplyError(DeviceError):
+    """The module did not answer in time."""
+
+
+class RestartedError(DeviceError):
+    """The module restarted while a command was under way."""
+
+
+@dataclass
+class Reply:
+    """What a module said to a command.
+
+    Attributes:
+        lines: the lines of the reply, without echo and empty ones; system messages may be among them.
+        values: the lines that carry data: what stands before it, and the data.
+    """
+
+    lines: list[str] = field(default_factory=list)
+    values: list[tuple[str, bytes]] = field(default_factory=list)
+
+    def of(self, name: str) -> list[str]:
+        """Return the lines ``+NAME:…`` of a reply without that beginning."""
+        head = f"+{name}:"
+        return [line[len(head) :] for line in self.lines if line.startswith(head)]
+
+
+class AtClient:
+    """A module on an open port.
+
+    Args:
+        wire: the port.
+        message: told of lines that belong to no reply, as far as that can be known.
+    """
+
+    def __init__(self, wire: Wire, message: Callable[[str], None] | None = None) -> None:
+        """Nothing is sent yet."""
+        self.wire = wire
+        self.port = wire.port
+        self._parser = Parser()
+        self._awaits_prompt = False
+        self._message = message or (lambda _line: None)
+
+    def command(self, text: str, data: bytes | None = None, *, timeout: float = TIMEOUT) -> Reply:
+        """Send a command, give it the data that it asks for, and return its reply.
+
+        A command that comes while another is running is dropped by the module (``busy p...``); it is
+        sent again when the other has ended.
+
+        Args:
+            text: the command, without its line end.
+            data: what it asks for with ``>``; None if it asks for nothing.
+            timeout: seconds for each of its steps.
+
+        Raises:
+            AtError: the module answers ``ERROR``.
+            NoReplyError: it does not answer in time.
+            RestartedError: it restarts.
+        """
+        for _ in range(BUSY_RETRIES):
+            reply = self._attempt(text, data, timeout)
+            if reply is not None:
+                return reply
+            time.sleep(0.05)
+        raise DeviceError(
+            f"{self.port}: the module is still busy with another command",
+            "wait until it has ended, or restart the module",
+        )
+
+    def _attempt(self, text: str, data: bytes | None, timeout: float) -> Reply | None:
+        """Send a command once; None if it was dropped."""
+        self._clear()
+        self.wire.write(f"{text}\r\n".encode("latin-1"))
+        reply, code, busy = Reply(), 0, False
+        self._awaits_prompt = data is not None
+        for event in self._events(text, timeout):
+            if event.kind == "prompt" and data is not None:
+                self._awaits_prompt = False
+                self.wire.write(data)
+            elif event.kind == "busy":
+                busy = True
+            elif event.kind == "code":
+                code = event.code
+            elif event.kind == "ready":
+                raise RestartedError(f"{self.port}: the module restarted while it did {text}", "run it again")
+            elif event.kind == "data":
+                reply.values.append((event.text, event.data))
+            elif event.kind == "closing":
+                if busy:
+                    return None
+                if not event.ok:
+                    raise AtError(self.port, text, code)
+                return reply
+            elif event.text and event.text != text:
+                reply.lines.append(event.text)
+        raise AssertionError  # the events end with an error
+
+    def _clear(self) -> None:
+        """Take what stands on the line from before: system messages."""
+        for event in self._parser.feed(self.wire.drain(0, 0.2)):
+            if event.kind == "line" and event.text:
+                self._message(event.text)
+        self._parser.clear()
+
+    def _events(self, text: str, timeout: float) -> Iterator[Event]:
+        """Yield what arrives until the time is over.
+
+        Raises:
+            NoReplyError: then; there is time anew after each piece that arrives.
+        """
+        end = time.monotonic() + timeout
+        while True:
+            left = end - time.monotonic()
+            if left <= 0:
+                raise NoReplyError(
+                    f"{self.port}: no answer to {text} within {timeout:g} s",
+                    "check wiring and supply, and that nothing else uses the port",
+                )
+            data = self.wire.read(min(left, 0.5))
+            if data:
+                end = time.monotonic() + timeout
+            yield from self._parser.feed(data, prompt=self._awaits_prompt)
+
+    def is_there(self, timeout: float = 0.5) -> bool:
+        """Tell whether the module answers ``AT``."""
+        try:
+            self._attempt("AT", None, timeout)
+        except AtError:  # what was on the line before made it another command
+            return True
+        except (NoReplyError, RestartedError):
+            return False
+        return True
+
+    def restart(self) -> None:
+        """Restart the module with AT+RST and wait until it is ready.
+
+        Raises:
+            NoReplyError: it does not come back; perhaps it now has another rate.
+        """
+        self.command("AT+RST")
+        self.wait_ready()
+
+    def wait_ready(self, timeout: float = RESTART_TIMEOUT) -> None:
+        """Wait until the module says ``ready``.
+
+        Raises:
+            NoReplyError: it does not within ``timeout`` seconds.
+        """
+        self._awaits_prompt = False
+        for event in self._events("AT+RST", timeout):
+            if event.kind == "ready":
+                return

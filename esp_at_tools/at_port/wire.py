@@ -1,0 +1,123 @@
+"""Bytes to and from a serial port, with every failure as an error that names the port."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from esp_at_tools.device.port_errors import CABLE_HINT, opening_error
+from esp_at_tools.errors import DeviceError
+
+CHUNK = 1024
+"""Most bytes that are handed to the system at once."""
+
+Trace = Callable[[str, bytes], None]
+"""Called with ``>`` or ``<`` and the bytes that went that way."""
+
+
+class Wire:
+    """A serial port that is open.
+
+    Args:
+        port: its name, or a URL that pyserial knows.
+        baud: rate in bits a second.
+        rtscts: hardware flow control.
+        trace: told of everything that goes either way.
+
+    Raises:
+        DeviceError: it cannot be opened.
+    """
+
+    def __init__(self, port: str, baud: int, *, rtscts: bool = False, trace: Trace | None = None) -> None:
+        """Open the port without resetting the module: DTR and RTS stay inactive."""
+        self.port, self.trace = port, trace
+        self.sent = self.received = 0
+        with _Explained(port):
+            import serial  # type: ignore[import-untyped] # pyserial has no types
+
+            self._serial: Any = serial.serial_for_url(port, do_not_open=True)
+            self._serial.baudrate, self._serial.rtscts = baud, rtscts
+            self._serial.timeout = 0
+            self._serial.write_timeout = 10
+            self._serial.dtr = False
+            if not rtscts:
+                self._serial.rts = False
+            self._serial.open()
+
+    @property
+    def baud(self) -> int:
+        """The rate, in bits a second."""
+        return int(self._serial.baudrate)
+
+    @baud.setter
+    def baud(self, rate: int) -> None:
+        with _Explained(self.port, f"does not take the rate {rate}"):
+            self._serial.baudrate = rate
+
+    def write(self, data: bytes) -> None:
+        """Send bytes."""
+        with _Explained(self.port):
+            for at in range(0, len(data), CHUNK):
+                piece = data[at : at + CHUNK]
+                self._serial.write(piece)
+                self.sent += len(piece)
+        if self.trace is not None:
+            self.trace(">", data)
+
+    def read(self, timeout: float) -> bytes:
+        """Return what arrives within ``timeout`` seconds, as soon as anything does; else nothing."""
+        with _Explained(self.port):
+            self._serial.timeout = max(timeout, 0)
+            data: bytes = self._serial.read(1)
+            if data:
+                waiting = self._serial.in_waiting
+                self._serial.timeout = 0
+                data += self._serial.read(waiting) if waiting else b""
+        self.received += len(data)
+        if data and self.trace is not None:
+            self.trace("<", data)
+        return data
+
+    def drain(self, quiet: float, limit: float = 2.0) -> bytes:
+        """Return what arrives until nothing has for ``quiet`` seconds, or ``limit`` seconds are over."""
+        end = time.monotonic() + limit
+        found = b""
+        while time.monotonic() < end:
+            data = self.read(quiet)
+            if not data:
+                break
+            found += data
+        return found
+
+    def close(self) -> None:
+        """Close the port."""
+        self._serial.close()
+
+
+class _Explained:
+    """Turns whatever pyserial or the system says into a :class:`DeviceError`."""
+
+    def __init__(self, port: str, what: str = "") -> None:
+        self._port, self._what = port, what
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        """Raise what it means for the user."""
+        if error is None or isinstance(error, DeviceError):
+            return
+        if isinstance(error, OSError):  # pyserial's SerialException is one, too
+            text = str(error)
+            if "open" in text or "lock" in text:
+                raise opening_error(self._port, error.errno, text) from error
+            if "timeout" in text.lower():
+                hint = "switch flow control off (leave out --flow), or check the wire to its CTS pin"
+                raise DeviceError(f"{self._port}: the module takes no data", hint) from error
+            raise DeviceError(
+                f"{self._port}: the port is gone, as when its cable is pulled", CABLE_HINT
+            ) from error
+        if isinstance(error, ValueError) or type(error).__module__ == "termios":
+            what = self._what or f"is no serial port: {error}"
+            raise DeviceError(f"{self._port}: {what}", "'esp-at-tool ports' lists the ports") from error

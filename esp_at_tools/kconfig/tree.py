@@ -80,7 +80,9 @@ class KconfigTree:
         return "".join(f'source "{path.as_posix()}"\n' for path in files)
 
 
-def find_tree(project: Path, idf: Path, chip: str, *, environment: Mapping[str, str]) -> KconfigTree:
+def find_tree(
+    project: Path, idf: Path, chip: str, *, environment: Mapping[str, str] | None = None
+) -> KconfigTree:
     """Return the Kconfig tree of a project.
 
     Components are those of ESP-IDF, the project's ``main/``, ``components/`` and ``managed_components/`` (as
@@ -91,13 +93,14 @@ def find_tree(project: Path, idf: Path, chip: str, *, environment: Mapping[str, 
         project: the esp-at checkout.
         idf: the ESP-IDF.
         chip: as ESP-IDF calls it.
-        environment: where those variables are looked up.
+        environment: where those variables are looked up; that of this process if None.
 
     Raises:
         InputError: the ESP-IDF or a component folder is missing or is none, the ESP-IDF does not know the
             chip, or a path cannot stand in a Kconfig file.
     """
     project, idf = _absolute(project, "checkout of esp-at"), _absolute(idf, "ESP-IDF")
+    environment = os.environ if environment is None else environment
     version = idf_version(idf)
     _check_chip(idf, chip)
     found: dict[str, Path] = {}
@@ -200,9 +203,7 @@ def _is_component(folder: Path) -> bool:
 
 
 def _files(folders: Iterable[Path], *names: str) -> tuple[Path, ...]:
-    return tuple(
-        folder / name for folder in folders for name in sorted(names) if (folder / name).is_file()
-    )
+    return tuple(folder / name for folder in folders for name in sorted(names) if (folder / name).is_file())
 
 
 def _subfolders(folder: Path) -> Sequence[Path]:

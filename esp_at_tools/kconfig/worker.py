@@ -4,9 +4,11 @@ That library takes its input from the environment, prints, and ends the process 
 this may happen to a program that uses this package. The process gets one JSON document on stdin and gives
 one on stdout; the environment is that of Kconfig. A tree is parsed once for any number of jobs.
 
-Request: ``{"kconfig": path, "renames": [path], "jobs": [[[name, text], …]]}``: for each job
-the texts of its defaults, with the names that messages give them.
-Reply: ``{"jobs": [{"text", "unknown": [[file, option, nearest]], "messages": [text]}]}`` or ``{"error"}``.
+Request: ``{"kconfig": path, "renames": [path], "jobs": [[[name, text], …]], "wanted": text or null}``: for
+each job the texts of its defaults, with the names that messages give them. With ``wanted``, the text of a
+resolved sdkconfig, the smallest overlay is looked for that leads from the first job's defaults there.
+Reply: ``{"jobs": [{"text", "unknown": [[file, option, nearest]], "messages": [text]}], "overlay":
+[[option, value]]}`` or ``{"error": text}``.
 """
 
 from __future__ import annotations
@@ -20,72 +22,150 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from esp_at_tools.formats.sdkconfig import ON, Sdkconfig, statement
+
 MAX_UNKNOWN = 50
 """Most options for which the nearest known name is looked up."""
 
+MAX_ROUNDS = 8
+"""How often the overlay is completed by what depends on what is already in it."""
+
+Defaults = list[tuple[str, str]]
+
+
+class Tree:
+    """A Kconfig tree that is parsed."""
+
+    def __init__(self, request: dict[str, Any], folder: Path, messages: list[str]) -> None:
+        """Parse it.
+
+        Args:
+            request: see above.
+            folder: for temporary files.
+            messages: to which the library's warnings are added.
+
+        Raises:
+            Exception: whatever the library raises.
+        """
+        from esp_kconfiglib.core import Kconfig
+
+        self._kconfig = Kconfig(request["kconfig"])
+        self._kconfig.load_rename_files(request["renames"])
+        self._source, self._result = folder / "defaults", folder / "sdkconfig"
+        self._messages = messages
+
+    def resolve(self, defaults: Defaults) -> dict[str, Any]:
+        """Return the answer to one job, whatever the jobs before it were."""
+        from esp_kconfiglib.constants import build_idf_sdkconfig_header
+
+        self._load("", replace=True)
+        unknown: list[tuple[str, str, str]] = []
+        said: list[str] = []
+        for name, text in defaults:
+            self._messages.clear()
+            before = len(self._kconfig.missing_syms)
+            self._load(_without_empty_values(text), replace=False)
+            missing = [option for option, _ in self._kconfig.missing_syms[before:]]
+            unknown += ((name, option, near) for option, near in self._nearest(missing))
+            said += (message.replace(str(self._source), name) for message in self._messages)
+        self._messages.clear()
+        self._result.unlink(missing_ok=True)
+        header = build_idf_sdkconfig_header()
+        self._kconfig.write_config(str(self._result), header=header, save_old=False, write_deprecated=True)
+        said += self._messages
+        return {
+            "text": self._result.read_text(encoding="utf-8"),
+            "unknown": unknown,
+            "messages": list(dict.fromkeys(said)),
+        }
+
+    def overlay(self, defaults: Defaults, wanted: str) -> list[tuple[str, str]]:
+        """Return the smallest set of options that leads from some defaults to the wanted sdkconfig.
+
+        Only what a user can set is in it: options with a prompt, and of a choice the one that is on.
+        """
+        goal = Sdkconfig.from_text(wanted).options
+        found: dict[str, str] = {}
+        for _ in range(MAX_ROUNDS):
+            more = self._missing(self._options(defaults, found), goal)
+            if not more.keys() - found.keys():
+                break
+            found |= more
+        reached = self._options(defaults, found)
+        return sorted(self._without_needless(list(found.items()), [], defaults, reached))
+
+    def _without_needless(
+        self,
+        block: list[tuple[str, str]],
+        rest: list[tuple[str, str]],
+        defaults: Defaults,
+        reached: dict[str, str],
+    ) -> list[tuple[str, str]]:
+        """Return what of ``block`` is needed beside ``rest`` to reach the same options."""
+        if not block or self._options(defaults, dict(rest)) == reached:
+            return []
+        if len(block) == 1:
+            return block
+        half = len(block) // 2
+        first = self._without_needless(block[:half], rest + block[half:], defaults, reached)
+        return first + self._without_needless(block[half:], rest + first, defaults, reached)
+
+    def _missing(self, now: dict[str, str], goal: Any) -> dict[str, str]:
+        return {
+            name: value
+            for name, value in goal.items()
+            if now.get(name) != value and self._is_settable(name, value)
+        }
+
+    def _is_settable(self, name: str, value: str) -> bool:
+        symbol = self._kconfig.syms.get(name)
+        if symbol is None or not any(node.prompt for node in symbol.nodes):
+            return False
+        return symbol.choice is None or value == ON
+
+    def _options(self, defaults: Defaults, overlay: dict[str, str]) -> dict[str, str]:
+        text = "".join(f"{statement(name, value)}\n" for name, value in overlay.items())
+        return dict(Sdkconfig.from_text(self.resolve([*defaults, ("overlay", text)])["text"]).options)
+
+    def _load(self, text: str, *, replace: bool) -> None:
+        self._source.write_text(text, encoding="utf-8")
+        self._kconfig.load_config(str(self._source), replace=replace)
+
+    def _nearest(self, missing: Iterable[str]) -> list[tuple[str, str]]:
+        import difflib
+
+        names = [symbol.name for symbol in self._kconfig.unique_defined_syms]
+        found = []
+        for number, option in enumerate(dict.fromkeys(missing)):
+            looked = number < MAX_UNKNOWN
+            near = difflib.get_close_matches(option, names, n=1, cutoff=0.8) if looked else []
+            found.append((option, near[0] if near else ""))
+        return found
+
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """Do all jobs of a request; what the library raises or prints while it parses becomes ``error``."""
-    from esp_kconfiglib.core import Kconfig, KconfigError
+    """Do all that a request asks; what the library raises, because a file is wrong, becomes ``error``."""
+    from esp_kconfiglib.core import KconfigError
     from esp_kconfiglib.kconfig_grammar import KconfigParseError
 
     messages = _listen()
     try:
-        kconfig = Kconfig(request["kconfig"])
-        kconfig.load_rename_files(request["renames"])
-    except (KconfigError, KconfigParseError, OSError, RuntimeError, ValueError, RecursionError) as error:
+        with tempfile.TemporaryDirectory() as folder:
+            tree = Tree(request, Path(folder), messages)
+            reply: dict[str, Any] = {"jobs": [tree.resolve(defaults) for defaults in request["jobs"]]}
+            if request["wanted"] is not None:
+                reply["overlay"] = tree.overlay(request["jobs"][0], request["wanted"])
+    except (KconfigError, KconfigParseError, OSError, RuntimeError, ValueError) as error:
         return {"error": str(error) or type(error).__name__}
     except SystemExit:
         return {"error": messages[-1] if messages else "esp-idf-kconfig gave up"}
-    jobs = []
-    with tempfile.TemporaryDirectory() as folder:
-        for defaults in request["jobs"]:
-            messages.clear()
-            jobs.append(_job(kconfig, defaults, Path(folder), messages))
-    return {"jobs": jobs}
-
-
-def _job(kconfig: Any, defaults: list[tuple[str, str]], folder: Path, messages: list[str]) -> dict[str, Any]:
-    from esp_kconfiglib.constants import build_idf_sdkconfig_header
-
-    source, result = folder / "defaults", folder / "sdkconfig"
-    source.write_text("", encoding="utf-8")
-    kconfig.load_config(str(source), replace=True)  # forget the job before this one
-    unknown: list[tuple[str, str, str]] = []
-    said: list[str] = []
-    for name, text in defaults:
-        source.write_text(_without_empty_values(text), encoding="utf-8")
-        before = len(kconfig.missing_syms)
-        kconfig.load_config(str(source), replace=False)
-        missing = [option for option, _ in kconfig.missing_syms[before:]]
-        unknown += ((name, option, nearest) for option, nearest in _nearest(missing, kconfig))
-        said += (message.replace(str(source), name) for message in messages)
-        messages.clear()
-    result.unlink(missing_ok=True)
-    kconfig.write_config(str(result), header=build_idf_sdkconfig_header(), save_old=False, write_deprecated=True)
-    said += messages
-    return {
-        "text": result.read_text(encoding="utf-8"),
-        "unknown": unknown,
-        "messages": list(dict.fromkeys(said)),
-    }
+    return reply
 
 
 def _without_empty_values(text: str) -> str:
     """Return defaults as kconfgen reads them: ``CONFIG_X=`` is ``CONFIG_X=n``."""
     lines = (line.strip() for line in text.splitlines())
     return "".join(f"{line}n\n" if line.endswith("=") else f"{line}\n" for line in lines)
-
-
-def _nearest(missing: Iterable[str], kconfig: Any) -> list[tuple[str, str]]:
-    import difflib
-
-    names = [symbol.name for symbol in kconfig.unique_defined_syms]
-    found = []
-    for number, option in enumerate(dict.fromkeys(missing)):
-        near = difflib.get_close_matches(option, names, n=1, cutoff=0.8) if number < MAX_UNKNOWN else []
-        found.append((option, near[0] if near else ""))
-    return found
 
 
 def _listen() -> list[str]:
@@ -96,12 +176,14 @@ def _listen() -> list[str]:
     messages: list[str] = []
 
     def keep(*args: Any, **_options: Any) -> None:
-        messages.append(Text.from_markup(" ".join(str(arg) for arg in args)).plain)
+        messages.append(Text.from_markup(" ".join(str(arg) for arg in args[1:])).plain)
 
     def ignore(*_args: Any, **_options: Any) -> None:
         pass
 
-    methods = dict.fromkeys(EspLogBase.__abstractmethods__, ignore) | {"err": keep, "warn": keep, "note": keep}
+    methods = dict.fromkeys(EspLogBase.__abstractmethods__, ignore) | dict.fromkeys(
+        ("err", "warn", "note"), keep
+    )
     listener: Any = type("Listener", (EspLogBase,), methods)
     EspLog.set_logger(listener())
     return messages
@@ -109,9 +191,9 @@ def _listen() -> list[str]:
 
 def main() -> None:
     """Answer the request on stdin; nothing but the answer goes to stdout."""
-    answer_to, printed = sys.stdout, io.StringIO()
+    answer_to = sys.stdout
     sys.setrecursionlimit(10_000)
-    with contextlib.redirect_stdout(printed):
+    with contextlib.redirect_stdout(io.StringIO()):
         reply = answer(json.load(sys.stdin))
     json.dump(reply, answer_to)
 

@@ -28,7 +28,7 @@ def key(kind: str):
     kind = kind.split("-", maxsplit=1)[0]
     if kind.startswith("rsa"):
         return rsa.generate_private_key(65537, int(kind[3:]))
-    curves = {"ec256": ec.SECP256R1, "ec384": ec.SECP384R1, "ec192": ec.SECP192R1}
+    curves = {"ec256": ec.SECP256R1, "ec384": ec.SECP384R1, "ec192": ec.SECP192R1, "k256": ec.SECP256K1}
     return (
         ed25519.Ed25519PrivateKey.generate() if kind == "ed25519" else ec.generate_private_key(curves[kind]())
     )
@@ -127,6 +127,8 @@ CERTIFICATES = {
     "ed25519 in chain": (lambda: cert() + cert("ed25519"), "pki-unsupported-key", "error", True),
     "sha3": (lambda: cert(algorithm="sha3"), "pki-unsupported-signature", "error", True),
     "rsa1024": (lambda: cert("rsa1024"), "pki-weak-key", "warning", False),
+    "k256": (lambda: cert("k256"), "pki-unusual-curve", "warning", False),
+    "rsa4104": (lambda: cert("rsa4104"), "pki-large-key", "warning", False),
     "sha1": (lambda: old_hash(5, issuer="y"), "pki-weak-signature", "warning", False),
     "md5": (lambda: old_hash(4, issuer="y"), "pki-weak-signature", "warning", False),
     "serial 0": (lambda: with_serial(0), "pki-serial-number", "warning", False),
@@ -183,7 +185,8 @@ def test_findings(kind, name, make, expected, level, risky):
 
 def test_every_check_has_a_case():
     tried = {case[3] for case in CASES} | {"pki-der-unread"}
-    assert {check.id for check in ITEM_CHECKS} <= tried
+    elsewhere = {"pki-no-pem"}  # test_pki_extensions.py
+    assert {check.id for check in ITEM_CHECKS} <= tried | elsewhere
     assert {check.id for check in SET_CHECKS} == {"pki-mismatch", "pki-incomplete-set", "pki-wrong-issuer"}
 
 

@@ -11,9 +11,14 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from esp_at_tools.errors import FormatError
-from esp_at_tools.pki.item_checks import ITEM_CHECKS, Item
-from esp_at_tools.pki.items import Contents, Level, PkiInfo, PkiKind, describe, load
+from esp_at_tools.pki.extension_checks import EXTENSION_CHECKS
+from esp_at_tools.pki.item_checks import ITEM_CHECKS, Item, Purpose
+from esp_at_tools.pki.items import LEVELS, Contents, Level, PkiInfo, PkiKind, describe, load
 from esp_at_tools.pki.set_checks import SET_CHECKS, PkiSet
+from esp_at_tools.pki.tls_support import OFFICIAL, TlsSupport
+
+CHECKS = sorted((*ITEM_CHECKS, *EXTENSION_CHECKS), key=lambda check: LEVELS.index(check.level))
+"""Every check of one item, worst first."""
 
 KIND_NAMES: dict[PkiKind, str] = {
     "ca": "CA certificate",
@@ -48,7 +53,14 @@ class Finding:
 
 
 def check_item(
-    expected_kind: PkiKind, data: bytes, *, now: datetime, name: str = "", pem_only: bool = False
+    expected_kind: PkiKind,
+    data: bytes,
+    *,
+    now: datetime,
+    name: str = "",
+    pem_only: bool = False,
+    purpose: Purpose = "",
+    tls: TlsSupport = OFFICIAL,
 ) -> list[Finding]:
     """Return what is wrong with one item.
 
@@ -58,6 +70,8 @@ def check_item(
         now: the moment at which it should be valid, with a time zone.
         name: how to call it; the kind if empty.
         pem_only: what uses the item reads no DER, as is so with the MQTT client of every version.
+        purpose: which side of a connection a certificate is for.
+        tls: what the firmware accepts.
 
     Raises:
         ValueError: ``now`` has no time zone.
@@ -75,10 +89,10 @@ def check_item(
         wanted = KIND_NAMES[expected_kind]
         hint = f"give the {wanted}; are two files interchanged?"
         return [Finding("pki-wrong-kind", "error", False, f"{name}: is a {found}, not a {wanted}", hint)]
-    item = Item(expected_kind, data, now, name, pem_only, contents, info)
+    item = Item(expected_kind, data, now, name, pem_only, contents, info, purpose, tls)
     return [
         Finding(check.id, check.level, check.risky, f"{name}: {message}", hint)
-        for check in ITEM_CHECKS
+        for check in CHECKS
         for message, hint in check.find(item)
     ]
 

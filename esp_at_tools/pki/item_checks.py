@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from esp_at_tools.pki import pem
 from esp_at_tools.pki.items import (
@@ -23,6 +23,7 @@ from esp_at_tools.pki.items import (
     serial_number,
     signature_hash,
 )
+from esp_at_tools.pki.tls_support import OFFICIAL, TlsSupport
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -33,9 +34,24 @@ MIN_RSA_BITS = 2048
 """Smaller keys are refused by mbedTLS's default profile and by most servers."""
 
 
+Purpose = Literal["", "server", "client"]
+
+
 @dataclass(frozen=True)
 class Item:
-    """What the checks of one item look at."""
+    """What the checks of one item look at.
+
+    Attributes:
+        kind: what it is for.
+        data: its bytes.
+        now: the moment at which it should be valid.
+        name: how it is called.
+        pem_only: what uses it reads no DER.
+        contents: its parts.
+        info: what it is.
+        purpose: which side of a connection a certificate is for, ``""`` if not known.
+        tls: what the firmware accepts.
+    """
 
     kind: PkiKind
     data: bytes
@@ -44,6 +60,8 @@ class Item:
     pem_only: bool
     contents: Contents
     info: PkiInfo
+    purpose: Purpose = ""
+    tls: TlsSupport = OFFICIAL
 
     @property
     def text(self) -> bytes:
@@ -51,7 +69,7 @@ class Item:
         return pem.c_string(self.data)
 
 
-_Found = Iterator[tuple[str, str]]
+Found = Iterator[tuple[str, str]]
 """Message, without the item's name, and hint."""
 
 
@@ -62,10 +80,10 @@ class Check:
     id: str
     level: Level
     risky: bool
-    find: Callable[[Item], _Found]
+    find: Callable[[Item], Found]
 
 
-def _titled(item: Item) -> Iterator[tuple[str, x509.Certificate]]:
+def titled(item: Item) -> Iterator[tuple[str, x509.Certificate]]:
     """Return each certificate with what to call it where there are several."""
     several = len(item.contents.certificates) > 1
     for number, certificate in enumerate(item.contents.certificates, 1):
@@ -76,14 +94,14 @@ def _day(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%d")
 
 
-def _expired(item: Item) -> _Found:
-    for which, certificate in _titled(item):
+def _expired(item: Item) -> Found:
+    for which, certificate in titled(item):
         if certificate.not_valid_after_utc < item.now:
             yield f"{which}expired on {_day(certificate.not_valid_after_utc)}", "give one that is valid"
 
 
-def _not_yet_valid(item: Item) -> _Found:
-    for which, certificate in _titled(item):
+def _not_yet_valid(item: Item) -> Found:
+    for which, certificate in titled(item):
         if certificate.not_valid_before_utc > item.now:
             since = _day(certificate.not_valid_before_utc)
             yield (
@@ -92,13 +110,13 @@ def _not_yet_valid(item: Item) -> _Found:
             )
 
 
-def _expires_soon(item: Item) -> _Found:
-    for which, certificate in _titled(item):
+def _expires_soon(item: Item) -> Found:
+    for which, certificate in titled(item):
         if item.now <= certificate.not_valid_after_utc < item.now + SOON:
             yield f"{which}expires on {_day(certificate.not_valid_after_utc)}", "renew it soon"
 
 
-def _rejected_form(item: Item) -> _Found:
+def _rejected_form(item: Item) -> Found:
     """Compare the blocks that are there with those that mbedTLS finds and takes."""
     if item.contents.format != "pem":
         return
@@ -118,12 +136,12 @@ def _rejected_form(item: Item) -> _Found:
         )
 
 
-def _no_final_newline(item: Item) -> _Found:
+def _no_final_newline(item: Item) -> Found:
     if item.contents.format == "pem" and not item.text.endswith((b"\n", b"\r")):
         yield "has no line end after its last line", "add one"
 
 
-def _encrypted(item: Item) -> _Found:
+def _encrypted(item: Item) -> Found:
     if item.contents.encrypted:
         yield (
             "needs a password, which the firmware does not have",
@@ -131,36 +149,45 @@ def _encrypted(item: Item) -> _Found:
         )
 
 
-_MBEDTLS_CURVES = ("secp192", "secp224", "secp256k1", "brainpoolP256r1", "brainpoolP384r1", "brainpoolP512r1")
-_MBEDTLS_HASHES = ("md5", "sha1", "sha224", "sha256", "sha384", "sha512")
-
-
 def _key_types(item: Item) -> Iterator[tuple[str, str]]:
     """Return the type of each key with what to call its certificate where there are several."""
     if not item.contents.certificates:
         yield "", item.info.key_type
-    for which, certificate in _titled(item):
+    for which, certificate in titled(item):
         yield which, key_type(certificate)
 
 
-def _unsupported_key(item: Item) -> _Found:
+def _unsupported_key(item: Item) -> Found:
     for which, kind in _key_types(item):
-        if kind and not kind.startswith(("rsa", "ec", *_MBEDTLS_CURVES)):
-            yield (
-                f"{which}has a key of the kind {kind}, which the firmware does not know",
-                "use ec256 or rsa2048",
-            )
+        if kind.startswith("rsa"):
+            if item.tls.known and int(kind[3:]) > item.tls.max_rsa_bits:
+                most = item.tls.max_rsa_bits
+                yield (
+                    f"{which}has an {kind} key, and this firmware computes with {most} bits at most",
+                    "use ec256 or rsa2048",
+                )
+        elif kind and kind not in item.tls.curves:
+            off = item.tls.known and kind in OFFICIAL.curves
+            what = "which this firmware was compiled without" if off else "which the firmware does not know"
+            yield f"{which}has a key of the kind {kind}, {what}", "use ec256 or rsa2048"
 
 
-def _unsupported_signature(item: Item) -> _Found:
-    for which, certificate in _titled(item):
+def _unsupported_signature(item: Item) -> Found:
+    for which, certificate in titled(item):
         name = signature_hash(certificate)
-        if name not in _MBEDTLS_HASHES:
+        if name not in item.tls.hashes:
             what = f"{name} signature" if name else "signature without a hash"
-            yield f"{which}has a {what}, which the firmware does not know", "sign it with SHA-256"
+            off = item.tls.known and name in OFFICIAL.hashes
+            why = "this firmware was compiled without" if off else "the firmware does not know"
+            yield f"{which}has a {what}, which {why}", "sign it with SHA-256"
 
 
-def _weak_key(item: Item) -> _Found:
+def _no_pem(item: Item) -> Found:
+    if item.contents.format == "pem" and not item.tls.pem:
+        yield "is PEM, which this firmware was compiled without", "convert it to DER"
+
+
+def _weak_key(item: Item) -> Found:
     for which, kind in _key_types(item):
         bits = int(kind[3:]) if kind.startswith("rsa") else MIN_RSA_BITS
         if bits < MIN_RSA_BITS or kind.startswith(("secp192", "secp224")):
@@ -170,8 +197,29 @@ def _weak_key(item: Item) -> _Found:
             )
 
 
-def _weak_signature(item: Item) -> _Found:
-    for which, certificate in _titled(item):
+def _large_key(item: Item) -> Found:
+    for which, kind in _key_types(item):
+        bits = int(kind[3:]) if kind.startswith("rsa") else 0
+        if bits > item.tls.max_rsa_bits and not item.tls.known:
+            most = item.tls.max_rsa_bits
+            yield (
+                f"{which}has an {kind} key; firmware of an ESP32 computes with {most} bits at most",
+                "use ec256 or rsa2048",
+            )
+
+
+def _outside_profile(item: Item) -> Found:
+    """Find the curve that mbedTLS knows but takes from no peer (``mbedtls_x509_crt_profile_default``)."""
+    for which, kind in _key_types(item):
+        if kind == "secp256k1":
+            yield (
+                f"{which}has a key of the kind {kind}, which recent firmware and most servers refuse in TLS",
+                "use ec256",
+            )
+
+
+def _weak_signature(item: Item) -> Found:
+    for which, certificate in titled(item):
         name = signature_hash(certificate)
         subject, issuer = distinguished_names(certificate)
         if name in ("md5", "sha1") and subject != issuer:  # nobody checks a root's own signature
@@ -184,7 +232,7 @@ def _weak_signature(item: Item) -> _Found:
 _SEC1 = b"\x02\x01\x01\x04"  # version 1 and an octet string, after the header of the sequence
 
 
-def _der_key(item: Item) -> _Found:
+def _der_key(item: Item) -> Found:
     """Find DER that mbedTLS 3.6 refuses for the NUL after it, as it does all but an EC key in SEC 1 form."""
     if item.pem_only or item.contents.format != "der":  # where PEM alone is read, that is all there is to say
         return
@@ -192,13 +240,13 @@ def _der_key(item: Item) -> _Found:
         yield "is a key in DER, which recent firmware (mbedTLS 3.6) cannot read", "convert it to PEM"
 
 
-def _der_where_pem_only(item: Item) -> _Found:
+def _der_where_pem_only(item: Item) -> Found:
     if item.pem_only and item.contents.format == "der":
         yield "is DER, and what uses it in the firmware reads PEM only", "convert it to PEM"
 
 
-def _serial_not_positive(item: Item) -> _Found:
-    for which, certificate in _titled(item):
+def _serial_not_positive(item: Item) -> Found:
+    for which, certificate in titled(item):
         number = serial_number(certificate)
         if number <= 0:
             yield (
@@ -207,44 +255,48 @@ def _serial_not_positive(item: Item) -> _Found:
             )
 
 
-def _not_ca(item: Item) -> _Found:
-    if item.kind == "ca":
-        for which, certificate in _titled(item):
-            if is_authority(certificate) is False:
-                yield (
-                    f"{which}is not the certificate of an authority",
-                    "give the certificate that signed the server's",
-                )
+def _not_ca(item: Item) -> Found:
+    """Find what mbedTLS takes for no issuer; one of version 1, which has no constraints, it does take."""
+    if item.kind != "ca":
+        return
+    for which, certificate in titled(item):
+        authority = is_authority(certificate)
+        if authority is False or (authority is None and certificate.version.value > 0):
+            yield (
+                f"{which}is not the certificate of an authority"
+                + ("" if authority is False else ": it has no basicConstraints that can be read"),
+                "give the certificate that signed the server's",
+            )
 
 
-def _extra_key(item: Item) -> _Found:
+def _extra_key(item: Item) -> Found:
     if item.kind != "private_key" and item.contents.key_count:
         yield "holds a private key besides the certificate", "leave the key out of this item"
 
 
-def _several_keys(item: Item) -> _Found:
+def _several_keys(item: Item) -> Found:
     if item.kind == "private_key" and item.contents.key_count > 1:
         count = item.contents.key_count
         yield f"holds {count} private keys; the firmware takes one", "leave the others out"
 
 
-def _bom(item: Item) -> _Found:
+def _bom(item: Item) -> Found:
     if item.data.startswith(pem.UTF8_BOM):
         yield "begins with a byte order mark", "save it as plain ASCII"
 
 
-def _trailing_data(item: Item) -> _Found:
+def _trailing_data(item: Item) -> Found:
     if item.contents.trailing.strip(b"\0"):
         yield f"{len(item.contents.trailing)} bytes follow its DER", "leave them out"
 
 
-def _several_certificates(item: Item) -> _Found:
+def _several_certificates(item: Item) -> Found:
     count = len(item.contents.certificates)
     if count > 1:
         yield f"holds {count} certificates", "fine where a chain or several authorities are meant"
 
 
-def _text_before(item: Item) -> _Found:
+def _text_before(item: Item) -> Found:
     before = item.text.partition(b"-----BEGIN ")[0].removeprefix(pem.UTF8_BOM)
     if item.contents.format == "pem" and before.strip():
         yield (
@@ -253,7 +305,7 @@ def _text_before(item: Item) -> _Found:
         )
 
 
-def _text_after(item: Item) -> _Found:
+def _text_after(item: Item) -> Found:
     after = item.text.rpartition(b"-----END ")[2].partition(b"-----")[2]
     if item.contents.format == "pem" and after.strip():
         yield (
@@ -262,12 +314,12 @@ def _text_after(item: Item) -> _Found:
         )
 
 
-def _crlf(item: Item) -> _Found:
+def _crlf(item: Item) -> Found:
     if item.contents.format == "pem" and b"\r\n" in item.text:
         yield "has Windows line ends, which the firmware reads", "LF alone takes less room"
 
 
-def _trailing_nul(item: Item) -> _Found:
+def _trailing_nul(item: Item) -> Found:
     if item.data.endswith(b"\0") if item.contents.format == "pem" else item.contents.trailing.endswith(b"\0"):
         yield "ends with a NUL; the firmware adds its own", "leave it out"
 
@@ -279,9 +331,12 @@ ITEM_CHECKS = (
     Check("pki-encrypted", "error", True, _encrypted),
     Check("pki-unsupported-key", "error", True, _unsupported_key),
     Check("pki-unsupported-signature", "error", True, _unsupported_signature),
+    Check("pki-no-pem", "error", True, _no_pem),
     Check("pki-no-final-newline", "warning", True, _no_final_newline),
     Check("pki-expires-soon", "warning", False, _expires_soon),
     Check("pki-weak-key", "warning", False, _weak_key),
+    Check("pki-large-key", "warning", False, _large_key),
+    Check("pki-unusual-curve", "warning", False, _outside_profile),
     Check("pki-weak-signature", "warning", False, _weak_signature),
     Check("pki-serial-number", "warning", False, _serial_not_positive),
     Check("pki-der-key", "warning", False, _der_key),

@@ -30,12 +30,17 @@ PkiKind = Literal["ca", "certificate", "private_key"]
 
 Level = Literal["error", "warning", "info"]
 """How bad a finding is."""
+LEVELS: tuple[Level, ...] = ("error", "warning", "info")
 
 _GIVE = "give a certificate or a private key, PEM or DER"
 
 
 class NotPkiError(FormatError):
     """Something that has nothing to do with certificates or keys."""
+
+
+class ForeignPkiError(FormatError):
+    """Something sound that the firmware has no use for in this form: a public key, PKCS#12."""
 
 
 @dataclass(frozen=True)
@@ -261,7 +266,7 @@ def _from_der(data: bytes, name: str, expected: PkiKind | None) -> Contents:
         with contextlib.suppress(FormatError):
             return read()
     what, hint = _what_der_is(der)
-    raise (FormatError if what else NotPkiError)(
+    raise (ForeignPkiError if what else NotPkiError)(
         f"{name}: is {what or 'neither a certificate nor a private key'}", hint
     )
 
@@ -308,14 +313,14 @@ def load(data: bytes, name: str, expected: PkiKind | None = None) -> Contents:
         return _from_pem(known, name, expected)
     if blocks:
         what, hint = _FOREIGN_LABELS.get(blocks[0].label, (f"PEM of the kind {blocks[0].label}", _GIVE))
-        raise FormatError(f"{name}: is {what}", hint)
+        raise ForeignPkiError(f"{name}: is {what}", hint)
     if data[0] == 0x30:  # SEQUENCE, with which every certificate and key begins
         return _from_der(data, name, expected)
     if b"-----BEGIN " in data:
         raise FormatError(f"{name}: a NUL or an unknown label hides its PEM text from the firmware", _GIVE)
     for beginning, (what, hint) in _FOREIGN_FILES.items():
         if data.startswith(beginning):
-            raise FormatError(f"{name}: is {what}", hint)
+            raise ForeignPkiError(f"{name}: is {what}", hint)
     raise NotPkiError(f"{name}: is neither PEM nor DER", _GIVE)
 
 

@@ -76,14 +76,15 @@ def _wrong_issuer(pki: PkiSet) -> _Found:
     same_name = [
         authority for authority in pki.ca.certificates if distinguished_names(authority)[0] == issuer
     ]
-    if same_name and not any(_signed_by(first, authority) for authority in same_name):
+    if same_name and not any(signed_by(first, authority) for authority in same_name):
         yield (
             "the CA certificate has the name of the certificate's issuer, but did not sign it",
             "give the CA certificate that belongs to it, if that is the one meant",
         )
 
 
-def _signed_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
+def signed_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
+    """Tell whether a key of ``authority`` signed a certificate; what cannot be told counts as yes."""
     from cryptography.exceptions import InvalidSignature
 
     try:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from esp_at_tools import files
 from esp_at_tools.errors import FormatError, InputError
-from esp_at_tools.pki.items import MAX_SIZE, Contents, NotPkiError, PkiInfo, describe, load
+from esp_at_tools.pki.items import MAX_SIZE, Contents, ForeignPkiError, NotPkiError, PkiInfo, describe, load
 
 MAX_FILES = 2000
 """Most files of a folder that are looked at: more than any folder of certificates has."""
@@ -25,6 +25,7 @@ class Sniffed:
         problem: why it cannot be used, ``""`` if it can.
         hint: what would be right.
         related: whether it has to do with certificates and keys at all.
+        foreign: whether it is sound, but nothing that the firmware can use: a public key, PKCS#12, …
     """
 
     path: Path
@@ -34,6 +35,7 @@ class Sniffed:
     problem: str = ""
     hint: str = ""
     related: bool = True
+    foreign: bool = False
 
     @property
     def usable(self) -> bool:
@@ -54,7 +56,9 @@ def sniff(path: Path) -> Sniffed:
     except NotPkiError as error:
         return Sniffed(path, data, None, None, _bare(error, path), error.hint, related=False)
     except FormatError as error:
-        return Sniffed(path, data, None, None, _bare(error, path), error.hint)
+        foreign = isinstance(error, ForeignPkiError)
+        hint = error.hint.replace("FILE", path.name)
+        return Sniffed(path, data, None, None, _bare(error, path), hint, foreign=foreign)
 
 
 def _bare(error: FormatError, path: Path) -> str:

@@ -1,0 +1,76 @@
+"""``pki import``: a folder as a cloud hands it out, made into a profile."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from pathlib import Path
+
+import click
+
+from esp_at_tools import files
+from esp_at_tools.cli.common import PATH, current_output, json_option, talk_options
+from esp_at_tools.errors import InputError
+from esp_at_tools.pki.collection import check_collection
+from esp_at_tools.pki.folder import PROFILE_NAME
+from esp_at_tools.pki.importing import Imported, import_folder
+
+
+@click.command("import", short_help="Make a profile of a folder of certificates and keys.")
+@click.argument("folder", type=PATH, metavar="DIR")
+@click.option("-o", "--output", type=PATH, metavar="FILE", help="The profile.  [default: DIR/profile.yaml]")
+@click.option(
+    "--set",
+    "role",
+    default="",
+    metavar="SET",
+    help="What the files are for: server, client.0, mqtt, https.0, …  [default: as they are named; "
+    "else mqtt]",
+)
+@click.option("--certificate", type=PATH, metavar="FILE", help="The certificate, if DIR holds several.")
+@click.option("--ca", type=PATH, metavar="FILE", help="The CA certificate, if DIR holds several.")
+@json_option
+@talk_options
+def import_(
+    folder: Path, output: Path | None, role: str, certificate: Path | None, ca: Path | None
+) -> None:  # fmt: skip
+    """Make a profile of the certificates and keys in DIR, as AWS IoT, Azure or a broker hands them out.
+
+    What each file is, and which key belongs to which certificate, is found out from the contents. The
+    profile only names the files; 'modify-bin --profile' and 'build --pki' read them.
+    """
+    talk = current_output()
+    found = import_folder(folder, role=role, certificate=certificate, ca=ca)
+    target = output or folder / PROFILE_NAME
+    _check_output(target, found, asked=output is not None)
+    files.write_file(target, found.profile(target))
+    findings = [each.finding for each in check_collection(found.items(), now=datetime.now(timezone.utc))]
+    left_out = [(each.path.relative_to(folder).as_posix(), each.reason, each.hint) for each in found.left_out]
+    if talk.json:
+        talk.document({
+            "profile": str(target),
+            "pki": {name: str(path) for name, path in found.files.items()},
+            "left_out": [{"file": name, "reason": reason, "hint": hint} for name, reason, hint in left_out],
+            "findings": [
+                {"id": each.id, "level": each.level, "message": each.message, "hint": each.hint}
+                for each in findings
+            ],
+        })  # fmt: skip
+        return
+    lines = [f"  {name:<13} {path.relative_to(folder).as_posix()}" for name, path in found.files.items()]
+    left = [
+        f"  left out      {name}: {reason}" + (f" ({hint})" if hint else "")
+        for name, reason, hint in left_out
+    ]
+    following = f"next: esp-at-tool modify-bin --input FIRMWARE --profile {target}"
+    talk.result("\n".join([f"written: {target}", *lines, *left, following]))
+    for each in findings:
+        if each.level != "info":
+            talk.warn(f"{each.message} ({each.hint})")
+
+
+def _check_output(target: Path, found: Imported, *, asked: bool) -> None:
+    """Refuse to replace what is not a profile of this folder by somebody's wish."""
+    if not asked and target.exists():
+        raise InputError(f"{target}: exists already", "-o replaces it, or names another file")
+    if any(path.exists() and target.exists() and path.samefile(target) for path in found.files.values()):
+        raise InputError(f"{target}: is one of the certificates or keys", "give another path")

@@ -1,0 +1,163 @@
+"""What ``pki check`` shows people."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from esp_at_tools.cli.common import Output, is_terminal, say
+from esp_at_tools.cli.inspect_view import clean, common_name
+from esp_at_tools.pki.items import LEVELS
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from esp_at_tools.cli.pki_check import Checked
+    from esp_at_tools.pki.collection import CollectedItem
+
+_UNLIMITED = 10_000
+_COLOURS = {"error": "red", "warning": "yellow", "info": "cyan"}
+_SIGNS = {"error": "✗", "warning": "!", "info": "·"}
+_PLAIN_SIGNS = {"error": "x", "warning": "!", "info": "-"}
+_STATES = {
+    "trusted": "{}",
+    "wrong-signature": "{} did not sign it",
+    "not-an-issuer": "{} may not sign",
+    "unknown-issuer": "not {}",
+    "too-long": "not {}, too far away",
+}
+
+
+def print_checked(talk: Output, checked: Sequence[Checked], now: datetime, *, dated: bool) -> None:
+    """Print what was checked and found; ``--quiet`` leaves errors and warnings, on stderr."""
+    if talk.quiet:
+        for level, _, message, _ in (line for one in checked for line in _lines(one)):
+            if level != "info":
+                say(f"{level}: {message}", err=True)
+        return
+    # Lines for other programs are as long as they must be.
+    unlimited = "COLUMNS" not in os.environ and not is_terminal(sys.stdout)
+    console = talk.console(width=_UNLIMITED if unlimited else None)
+    for one in checked:
+        _print_one(console, one, verbose=bool(talk.verbose))
+        console.print()
+    levels = [each.finding.level for one in checked for each in one.findings]
+    words = [f"{levels.count(level)} {level}{'s' if levels.count(level) > 1 else ''}" for level in LEVELS
+             if level in levels]  # fmt: skip
+    at = f" for {now:%Y-%m-%d %H:%M} UTC" if dated else ""
+    console.print(f"checked{at}: {', '.join(words) or 'no problem found'}")
+
+
+def _lines(one: Checked) -> Iterator[tuple[str, str, str, str]]:
+    """Yield level, id, message and hint of the findings; one line for all items of which the same is true."""
+    together: dict[tuple[str, str, str, str], list[str]] = {}
+    for each in one.findings:
+        rest = each.finding.message.removeprefix(f"{each.about}: ")
+        about = "" if rest == each.finding.message else each.about
+        key = (each.finding.level, each.finding.id, rest, each.finding.hint)
+        together.setdefault(key, []).append(about)
+    for (level, id_, rest, hint), names in together.items():
+        about = ", ".join(name for name in names if name)
+        yield level, id_, f"{about}: {rest}" if about else rest, hint
+
+
+def _print_one(console: Console, one: Checked, *, verbose: bool) -> None:
+    from rich.padding import Padding
+    from rich.text import Text
+
+    head = str(one.path) if one.kind != "files" else f"{len({item.path for item in one.items})} files"
+    console.print(Text(clean(head), "bold"))
+    if one.sdkconfig:
+        console.print(Text(f"limits of the firmware: {clean(one.sdkconfig)}", "dim"))
+    if one.items:
+        _print_table(console, _table(one))
+    if one.room:
+        console.print(Text(_room_text(one), "dim"))
+    plain = console.options.ascii_only or not console.is_terminal
+    hidden = 0
+    for level, id_, message, hint in _lines(one):
+        if level == "info" and not verbose:
+            hidden += 1
+            continue
+        sign = (_PLAIN_SIGNS if plain else _SIGNS)[level]
+        line = Text().append(f"{sign} {level}: ", style=_COLOURS[level]).append(clean(message))
+        console.print(Padding(line.append(f"  [{id_}]", style="dim"), (0, 0, 0, 0), expand=False))
+        if hint:
+            console.print(Padding(Text(clean(hint), "dim"), (0, 0, 0, 4), expand=False))
+    if hidden:
+        console.print(Text(f"{hidden} more worth knowing: -v tells", "dim"))
+
+
+def _print_table(console: Console, table: Table) -> None:
+    """Print a table without blanks at the ends of its lines where nobody watches."""
+    if console.is_terminal:
+        console.print(table)
+        return
+    with console.capture() as capture:
+        console.print(table)
+    for line in capture.get().splitlines():
+        console.print(line.rstrip(), soft_wrap=True)
+
+
+def _table(one: Checked) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for name in ("Name", "What", "Key", "Valid until", "Belongs to"):
+        table.add_column(name, overflow="fold", no_wrap=name in ("Key", "Valid until"))
+    worst = _worst(one)
+    for item in one.items:
+        info = one.infos.get((item.name, item.kind))
+        until = f"{info.not_after:%Y-%m-%d}" if info and info.not_after else ""
+        table.add_row(
+            clean(item.name),
+            clean(_what(one, item)),
+            info.key_type if info else "",
+            until,
+            clean(", ".join(_together(one, item))),
+            style=_COLOURS.get(worst.get(item.name, ""), ""),
+        )
+    return table
+
+
+def _worst(one: Checked) -> dict[str, str]:
+    worst: dict[str, str] = {}
+    for each in one.findings:
+        if each.finding.level != "info":
+            worst.setdefault(each.about, each.finding.level)
+    return worst
+
+
+def _what(one: Checked, item: CollectedItem) -> str:
+    info = one.infos.get((item.name, item.kind))
+    if info is None:
+        return "cannot be read"
+    if info.kind == "private_key":
+        return "private key" + (", locked" if info.encrypted else "")
+    names = common_name(info.subject) or "(no name)"
+    return f"CA {names}" if item.kind == "ca" else names
+
+
+def _together(one: Checked, item: CollectedItem) -> Iterator[str]:
+    matches = one.matches(item)
+    if item.kind == "private_key" and matches is not None:
+        yield "its certificate" if matches else "another certificate"
+    for fact in one.chains:
+        if fact.certificate == item.name and fact.chain is not None:
+            yield _STATES[fact.chain.state].format(", ".join(fact.checked_by))
+        elif fact.certificate == item.name:
+            yield "a CA that is not here"
+
+
+def _room_text(one: Checked) -> str:
+    room = one.room
+    if room is None:
+        return ""
+    text = f"{room.items} items, {room.size} bytes"
+    if room.entries is None:
+        return text
+    return f"{text}: {room.entries * 100 // room.small} % of what an mfg_nvs of 112 K has for them"

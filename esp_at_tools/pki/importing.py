@@ -1,0 +1,344 @@
+"""A folder of certificates and keys as a cloud or a broker hands it out, made into a profile.
+
+What a file is, and which key belongs to which certificate, is told by the contents; names only say which
+of several authorities is meant (``AmazonRootCA1.pem``), or that the files are named for the items already.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from esp_at_tools.errors import FormatError, InputError
+from esp_at_tools.pki.chain import find_chain
+from esp_at_tools.pki.collection import CollectedItem, purpose_of
+from esp_at_tools.pki.extension_checks import suits
+from esp_at_tools.pki.folder import kind_of
+from esp_at_tools.pki.items import PkiInfo, describe, load
+from esp_at_tools.pki.names import ROLES, item_by_path, item_of
+from esp_at_tools.pki.sniff import Sniffed, list_files, sniff
+from esp_at_tools.settings.names import PKI_ITEMS
+
+DEFAULT_ROLE = "mqtt"
+"""What a cloud hands certificates out for, if nothing else is said."""
+
+_DEPTH = 3
+_PREFERRED_AUTHORITIES = ("CN=Amazon Root CA 1,O=Amazon,C=US",)
+"""Where a folder has several authorities, the one of these: AWS has one for EC servers too."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A file that is not in the profile.
+
+    Attributes:
+        path: the file.
+        reason: why.
+        hint: what to do to have it in; may be empty.
+    """
+
+    path: Path
+    reason: str
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What a folder is for.
+
+    Attributes:
+        files: item → its file.
+        left_out: the other files.
+    """
+
+    files: Mapping[str, Path]
+    left_out: Sequence[LeftOut]
+
+    def items(self) -> list[CollectedItem]:
+        """Return the items for :func:`esp_at_tools.pki.collection.check_collection`."""
+        return [
+            CollectedItem(name, PKI_ITEMS[name].kind, PKI_ITEMS[name].role, sniff(path).data, path)
+            for name, path in self.files.items()
+        ]
+
+    def profile(self, path: Path) -> bytes:
+        """Return the text of the profile that stands at ``path``; the files are named relative to it.
+
+        Raises:
+            InputError: a file has a name that cannot stand in a profile.
+        """
+        lines = [f"  {name}: {_quoted(_relative(file, path))}" for name, file in self.files.items()]
+        head = "# Made by 'esp-at-tool pki import'; paths are relative to this file.\n"
+        return (head + "pki:\n" + "\n".join(lines) + "\n").encode()
+
+
+@dataclass(frozen=True)
+class _Key:
+    file: Sniffed
+    info: PkiInfo
+
+
+@dataclass
+class _Sorted:
+    """The files of a folder by what they are; each that is not used is given its reason."""
+
+    leaves: list[Sniffed] = field(default_factory=list)
+    authorities: list[Sniffed] = field(default_factory=list)
+    keys: list[_Key] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
+
+    def leave(self, path: Path, reason: str, hint: str = "") -> None:
+        self.left_out.append(LeftOut(path, reason, hint.replace("FILE", path.name)))
+
+
+def import_folder(
+    folder: Path, *, role: str = "", certificate: Path | None = None, ca: Path | None = None
+) -> Imported:
+    """Find out which file of a folder is what.
+
+    Args:
+        folder: the folder; those in it are looked into, three levels down.
+        role: the set that the files are for (``mqtt``, ``client.0``, …). Without it, files that are named
+            for items are what their names say, and others are for ``mqtt``.
+        certificate: which certificate is meant, where there are several.
+        ca: likewise which CA certificate.
+
+    Raises:
+        InputError: ``role`` is none, the folder holds nothing that can be used, or it is not clear what
+            is meant; the message lists what there is.
+    """
+    if role and role not in ROLES:
+        raise InputError(f"--set {role}: is not the name of a set", f"the sets are {', '.join(ROLES)}")
+    found = _sort(folder, [sniff(path) for path in list_files(folder, _DEPTH)])
+    if not role and certificate is None and ca is None:
+        named = _by_name(folder, found)
+        if named is not None:
+            return named
+    return _by_content(folder, found, role or DEFAULT_ROLE, certificate, ca)
+
+
+def _sort(folder: Path, files: Iterable[Sniffed]) -> _Sorted:
+    found = _Sorted()
+    for file in files:
+        if file.contents is None or file.info is None:
+            reason = file.problem if file.related else "is no certificate or key"
+            found.leave(file.path, reason, file.hint if file.related else "")
+            continue
+        if file.contents.key_count:
+            _sort_key(found, file)
+        if file.contents.certificates:
+            group = found.authorities if kind_of(file) == "ca" else found.leaves
+            group.append(file)
+    if not (found.leaves or found.authorities or found.keys):
+        listed = [f"{each.path.name} {each.reason}" for each in found.left_out if each.hint]
+        hints = list(dict.fromkeys(each.hint for each in found.left_out if each.hint))
+        what = f": {'; '.join(listed[:5])}" if listed else ""
+        hint = "; ".join(hints[:3]) or "give the folder of the certificates and keys, unpacked"
+        raise InputError(f"{folder}: holds no certificate or key that can be used{what}", hint)
+    return found
+
+
+def _sort_key(found: _Sorted, file: Sniffed) -> None:
+    """Take the key of a file, which may hold certificates as well."""
+    try:
+        contents = load(file.data, file.path.name, "private_key")
+    except FormatError as error:
+        found.leave(file.path, error.message, error.hint)
+        return
+    if contents.encrypted:
+        output = file.path.with_suffix(".decrypted.key").name
+        hint = f"openssl pkey -in {file.path.name} -out {output}"
+        found.leave(file.path, "is a key that needs a password, which the firmware does not have", hint)
+        return
+    found.keys.append(_Key(file, describe(contents, file.data)))
+
+
+def _by_name(folder: Path, found: _Sorted) -> Imported | None:
+    """Return the files by their names, where all of them are named for items."""
+    usable = list(dict.fromkeys([*(f.path for f in (*found.leaves, *found.authorities)),
+                                 *(key.file.path for key in found.keys)]))  # fmt: skip
+    names = {path: item_by_path(path.relative_to(folder)) for path in usable}
+    if not all(names.values()):
+        return None
+    if len(set(names.values())) < len(names):
+        return None
+    order = list(PKI_ITEMS)
+    by_item = {name: path for path, name in names.items()}
+    return Imported({name: by_item[name] for name in sorted(by_item, key=order.index)}, found.left_out)
+
+
+def _by_content(
+    folder: Path, found: _Sorted, role: str, certificate: Path | None, ca: Path | None
+) -> Imported:
+    leaf, key = _pair(folder, found, role, certificate)
+    authority = _authority(folder, found, leaf, ca)
+    chosen = {
+        item_of(role, "ca"): authority,
+        item_of(role, "certificate"): leaf,
+        item_of(role, "private_key"): key,
+    }
+    files = {name: file.path for name, file in chosen.items() if file is not None}
+    _explain_rest(found, {*files.values()}, leaf)
+    return Imported(files, sorted(found.left_out, key=lambda each: each.path))
+
+
+def _pair(
+    folder: Path, found: _Sorted, role: str, wanted: Path | None
+) -> tuple[Sniffed | None, Sniffed | None]:
+    """Return the certificate and the key that belongs to it."""
+    by_print: dict[str, Sniffed] = {}
+    for key in found.keys:
+        kept = by_print.setdefault(key.info.public_key_sha256, key.file)
+        if kept.path != key.file.path and kept.contents and kept.contents.certificates:
+            by_print[key.info.public_key_sha256] = key.file  # a file of its own is better
+    candidates = found.leaves
+    if wanted is not None:
+        candidates = [_chosen(wanted, [*found.leaves, *found.authorities], "--certificate")]
+    elif not candidates and any(_print_of(each) in by_print for each in found.authorities):
+        candidates = [each for each in found.authorities if _print_of(each) in by_print and _is_root(each)]
+    paired = _distinct([each for each in candidates if _print_of(each) in by_print])
+    suited = [
+        each for each in paired if each.contents and suits(each.contents.certificates[0], purpose_of(role))
+    ]
+    if len(paired) > 1 and len(suited) == 1:
+        paired = suited
+    if len(paired) > 1:
+        raise _ambiguous(folder, paired, "certificates with their keys", "--certificate")
+    if paired:
+        return paired[0], by_print[_print_of(paired[0])]
+    return _without_key(folder, found, candidates)
+
+
+def _without_key(folder: Path, found: _Sorted, candidates: list[Sniffed]) -> tuple[None, None]:
+    """Say what is missing, unless there is nothing but authorities, which is enough to check a server."""
+    locked = next((each for each in found.left_out if "password" in each.reason), None)
+    if candidates:
+        names = ", ".join(_name(each.path, folder) for each in _distinct(candidates))
+        if locked:
+            raise InputError(
+                f"{folder}: {_name(locked.path, folder)} {locked.reason}", f"decrypt it: {locked.hint}"
+            )
+        if found.keys:
+            keys = ", ".join(_name(key.file.path, folder) for key in found.keys)
+            message = f"{folder}: no key in it belongs to {names}: not {keys}"
+            raise InputError(message, "give the key that was made with the certificate")
+        hint = "put the private key that was made with it into the folder"
+        raise InputError(f"{folder}: the private key of {names} is not in it", hint)
+    spare = [key for key in found.keys if not any(_print_of(each) == key.info.public_key_sha256
+                                                  for each in found.authorities)]  # fmt: skip
+    if spare:
+        name = _name(spare[0].file.path, folder)
+        hint = "put the certificate that was issued for it into the folder"
+        raise InputError(f"{folder}: the certificate for the key {name} is not in it", hint)
+    return None, None
+
+
+def _authority(folder: Path, found: _Sorted, leaf: Sniffed | None, wanted: Path | None) -> Sniffed | None:
+    """Return the CA certificate with which the device will check its peer."""
+    if wanted is not None:
+        return _chosen(wanted, [*found.authorities, *found.leaves], "--ca")
+    candidates = _distinct([each for each in found.authorities if each is not leaf])
+    roots = [each for each in candidates if _is_root(each)]
+    tests: tuple[Callable[[Sniffed], bool], ...] = (
+        lambda each: leaf is not None and _leads(leaf, each, candidates),
+        lambda each: each.info is not None and each.info.subject in _PREFERRED_AUTHORITIES,
+    )
+    candidates = roots or candidates
+    for test in tests:
+        passed = [each for each in candidates if test(each)]
+        if len(candidates) > 1 and len(passed) == 1:
+            candidates = passed
+    if len(candidates) > 1:
+        raise _ambiguous(folder, candidates, "CA certificates", "--ca")
+    return candidates[0] if candidates else None
+
+
+def _leads(leaf: Sniffed, authority: Sniffed, others: Sequence[Sniffed]) -> bool:
+    if leaf.contents is None or authority.contents is None:
+        return False
+    between = [each for other in others if other.contents for each in other.contents.certificates]
+    chain = [*leaf.contents.certificates, *between]
+    return find_chain(chain, authority.contents.certificates).state == "trusted"
+
+
+def _explain_rest(found: _Sorted, used: set[Path], leaf: Sniffed | None) -> None:
+    """Say of every file that could be used and is not, why not."""
+    told = {each.path for each in found.left_out}
+    of_authorities = {_print_of(each) for each in found.authorities}
+    for key in found.keys:
+        if key.file.path not in used | told:
+            secret = key.info.public_key_sha256 in of_authorities
+            reason = "is the key of an authority, which no device may have" if secret else "is another key"
+            found.leave(key.file.path, reason)
+            told.add(key.file.path)
+    for file in (*found.leaves, *found.authorities):
+        if file.path not in used | told:
+            same = leaf is not None and _print_of(file) == _print_of(leaf)
+            found.leave(file.path, "is the same certificate once more" if same else "is another certificate")
+
+
+def _print_of(file: Sniffed) -> str:
+    return file.info.public_key_sha256 if file.info else ""
+
+
+def _is_root(file: Sniffed) -> bool:
+    return file.info is not None and file.info.subject == file.info.issuer
+
+
+def _distinct(files: Sequence[Sniffed]) -> list[Sniffed]:
+    """Return one file per certificate: the one with its chain, in PEM."""
+    best: dict[tuple[str, str], Sniffed] = {}
+    for file in files:
+        if file.info is None:
+            continue
+        key = (_print_of(file), file.info.subject)
+        kept = best.get(key)
+        if kept is None or _rank(file) > _rank(kept):
+            best[key] = file
+    return list(best.values())
+
+
+def _rank(file: Sniffed) -> tuple[int, bool]:
+    return (file.info.count, file.info.format == "pem") if file.info else (0, False)
+
+
+def _chosen(path: Path, files: Iterable[Sniffed], option: str) -> Sniffed:
+    for file in files:
+        if file.path.exists() and path.exists() and file.path.samefile(path):
+            return file
+    hint = "give one of the folder's certificates"
+    raise InputError(f"{option} {path}: is no certificate in the folder", hint)
+
+
+def _ambiguous(folder: Path, files: Sequence[Sniffed], what: str, option: str) -> InputError:
+    listed = "".join(
+        f"\n  {_name(each.path, folder)}: {each.info.subject or '(no name)'}" for each in files if each.info
+    )
+    message = f"{folder}: holds {len(files)} {what}, and it is not clear which is meant:{listed}"
+    return InputError(message, f"{option} {files[0].path} takes that one")
+
+
+def _name(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).as_posix()
+
+
+def _relative(file: Path, profile: Path) -> str:
+    try:
+        return Path(os.path.relpath(file.resolve(), profile.resolve().parent)).as_posix()
+    except ValueError:  # on another drive
+        return file.resolve().as_posix()
+
+
+def _quoted(text: str) -> str:
+    """Return a path as YAML takes it for text and nothing else."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{text!r}: a profile cannot hold this name", "rename the file") from None
+    plain = text.replace("/", "").replace("_", "").replace(".", "").replace("-", "")
+    if plain.isascii() and plain.isalnum() and text[0].isalpha() and "." in text:
+        return text
+    return json.dumps(text, ensure_ascii=not text.isprintable())

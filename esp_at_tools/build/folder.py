@@ -169,11 +169,13 @@ def _keep(old: Path, new: Path, own: set[str], made: set[Path], prefix: str = ""
         entries = sorted(scanned, key=lambda entry: entry.name)
     for entry in entries:
         name = prefix + entry.name
-        if name in own or outputs.is_temporary(entry.name):
-            continue
         place = new / name
+        if outputs.is_temporary(entry.name):
+            continue
         if entry.is_dir(follow_symlinks=False):
             _keep_folder(old, new, own, made, name)
+        elif name in own:
+            continue
         elif os.path.lexists(place):  # a folder of this build stands where a file was
             raise InputError(f"{old / name}: is in the way of a folder of the build", "move it elsewhere")
         else:

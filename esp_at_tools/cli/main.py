@@ -28,6 +28,8 @@ COMMANDS = {
     "pki": "Check, generate and import certificates and private keys.",
     "partition": "Convert and check partition tables.",
     "build": "Make a complete build folder without a compiler.",
+    "menuconfig": "Change options of a module in ESP-IDF's menu, and keep them.",
+    "sdkconfig": "Resolve a full sdkconfig without cmake; compare two.",
     "fetch": "Download an official release.",
     "modules": "List, show, check and define the modules that a firmware can be built for.",
 }

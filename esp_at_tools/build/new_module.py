@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from esp_at_tools.build.plan_wishes import SECOND_SLOT
 from esp_at_tools.build.planner import Plan, plan
 from esp_at_tools.catalog.chips import Chip, chip
 from esp_at_tools.catalog.factory_params import Value
@@ -172,7 +173,8 @@ def decide(base: Base, wanted: Wanted) -> Decision:
     ]
     if layout is not None:
         for note in layout.notes:
-            text = f"{note.message} ({note.hint})" if note.hint and note.level == "warning" else note.message
+            told = note.lost in lost or not note.hint or note.level == "info"
+            text = note.message if told else f"{note.message} ({note.hint})"
             (warnings if note.level == "warning" else notes).append(text)
         if not layout.changes:
             layout = None
@@ -280,27 +282,37 @@ def _checked_parameter(base: Base, key: str) -> str:
 def _planned(base: Base, wanted: Wanted, states: Mapping[str, str]) -> Plan | None:
     wishes = dict(wanted.partitions)
     needs_fs = any(_FILE_SYSTEM in names for _, names in _missing(base, "fs", states, None))
+    needs_slot = any(SECOND_SLOT in names for _, names in _missing(base, "ota", states, None))
     if needs_fs and _FILE_SYSTEM not in wishes:
-        return _with_file_system(base, wanted, wishes)
-    if not wishes and wanted.app_size is None and (wanted.flash_size or base.flash_size) == base.flash_size:
+        return _with_file_system(base, wanted, wishes, second_slot=needs_slot)
+    if (
+        not needs_slot
+        and not wishes
+        and wanted.app_size is None
+        and (wanted.flash_size or base.flash_size) == base.flash_size
+    ):
         return None
-    return _plan(base, wanted, wishes, () if states.get("fs") not in (OFF, "", None) else (_FILE_SYSTEM,))
+    unused = () if states.get("fs") not in (OFF, "", None) else (_FILE_SYSTEM,)
+    return _plan(base, wanted, wishes, unused, second_slot=needs_slot)
 
 
-def _with_file_system(base: Base, wanted: Wanted, wishes: dict[str, int]) -> Plan:
+def _with_file_system(base: Base, wanted: Wanted, wishes: dict[str, int], *, second_slot: bool) -> Plan:
     """Return the plan with the largest file system that costs nothing else, else with the smallest one."""
-    without = _plan(base, wanted, wishes, ())
+    without = _plan(base, wanted, wishes, (), second_slot=second_slot)
     for size in _FILE_SYSTEM_SIZES[:-1]:
         try:
-            found = _plan(base, wanted, {**wishes, _FILE_SYSTEM: size}, ())
+            found = _plan(base, wanted, {**wishes, _FILE_SYSTEM: size}, (), second_slot=second_slot)
         except InputError:
             continue
         if found.app_room >= without.app_room and found.removed == without.removed:
             return found
-    return _plan(base, wanted, {**wishes, _FILE_SYSTEM: _FILE_SYSTEM_SIZES[-1]}, ())
+    smallest = {**wishes, _FILE_SYSTEM: _FILE_SYSTEM_SIZES[-1]}
+    return _plan(base, wanted, smallest, (), second_slot=second_slot)
 
 
-def _plan(base: Base, wanted: Wanted, wishes: Mapping[str, int], unused: tuple[str, ...]) -> Plan:
+def _plan(
+    base: Base, wanted: Wanted, wishes: Mapping[str, int], unused: tuple[str, ...], *, second_slot: bool
+) -> Plan:
     return plan(
         base.primary,
         base.secondary,
@@ -310,6 +322,7 @@ def _plan(base: Base, wanted: Wanted, wishes: Mapping[str, int], unused: tuple[s
         app_size=wanted.app_size,
         wishes=wishes,
         unused=unused,
+        second_slot=second_slot,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from esp_at_tools.build.plan_report import kb, room_for_app
+from esp_at_tools.build.plan_report import LOW, kb, room_for_app
 from esp_at_tools.catalog.module_yaml import Level
 from esp_at_tools.catalog.modules import Module
 from esp_at_tools.errors import FormatError, InputError
@@ -14,8 +14,6 @@ from esp_at_tools.files import read_file, read_head
 from esp_at_tools.formats.app_image import ESP8266_V2_MAGIC, IMAGE_MAGIC, AppImage
 from esp_at_tools.formats.partition_table import Partition
 
-LOW = 20
-"""A partition of which less than one part in so many is left is nearly full: 5 %."""
 _NO_UPDATE = ("", "off")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -73,6 +74,7 @@ class Job:
         app_size: int | None,
         wishes: Mapping[str, int],
         unused: Collection[str],
+        second_slot: bool,
     ) -> None:
         """Keep what is asked for, after checking it; see :func:`esp_at_tools.build.planner.plan`."""
         self.now, self.flash_size, self.old_flash_size = now, flash_size, old_flash_size
@@ -80,7 +82,17 @@ class Job:
         numerator, denominator = ASSUMED
         self.needed = now.slot_size * numerator // denominator if app_size is None else app_size
         self.wishes = checked_wishes(now, wishes, app_size)
-        self.is_change = bool(self.wishes) or flash_size != old_flash_size
+        self.keep_slots = second_slot or any(
+            wishes.get(each.name) for each in now.slots if each != now.first_slot
+        )
+        self.is_change = second_slot or bool(self.wishes) or flash_size != old_flash_size
+
+    def for_flash(self, flash_size: int) -> Job:
+        """Return the same job for another flash."""
+        other = copy.copy(self)
+        other.flash_size = flash_size
+        other.is_change = True
+        return other
 
     @property
     def slot_wish(self) -> int | None:
@@ -115,7 +127,7 @@ class Job:
     def tail_in(self, concession: Concession) -> tuple[Partition, ...]:
         first = self.now.first_slot
         gone = {name for name, size in self.wishes.items() if size == 0}
-        if concession.one_slot:
+        if concession.one_slot and not self.keep_slots:
             gone |= {each.name for each in (*self.now.slots, *self.now.stores) if each is not first}
         return tuple(each for each in self.now.tail if each.name not in gone)
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from esp_at_tools.formats.partition_table import (
-    AT_CUSTOMIZE,
-    Partition,
-    PartitionTable,
-)
+from esp_at_tools.formats.partition_table import APP, AT_CUSTOMIZE, DATA, Partition, PartitionTable
 
+STORAGE = 0x22
+"""Subtype of the data partition that compressed updates are stored in (esp-bootloader-plus)."""
+FILE_SYSTEMS = ("fat", "spiffs", "littlefs")
+"""Subtypes of data partitions that hold a file system."""
+LOW = 20
+"""A partition of which less than one part in so many is left is nearly full: 5 %."""
 Role = Literal["primary", "secondary"]
 
 
@@ -59,11 +61,13 @@ class Note:
         level: ``warning`` where the firmware loses something, else ``info``.
         message: what.
         hint: what can be done about it; may be empty.
+        lost: name of the feature that the layout has no place for any more, ``""`` for none.
     """
 
     level: Literal["info", "warning"]
     message: str
     hint: str = ""
+    lost: str = ""
 
 
 @dataclass(frozen=True)
@@ -127,78 +131,78 @@ def changes_between(old: PartitionTable, new: PartitionTable, role: Role) -> Ite
             yield Change(role, each, None)
 
 
+def can_update(primary: PartitionTable) -> bool:
+    """Tell whether an application can be updated over the air: there is a second place for one."""
+    slots = [each for each in primary if each.is_ota_app]
+    return bool(slots) and (len(slots) > 1 or bool(primary.of_type(DATA, STORAGE)))
+
+
 def plan_notes(
+    old: PartitionTable,
     primary: PartitionTable,
     secondary: PartitionTable,
     changes: tuple[Change, ...],
+    *,
     flash_size: int,
     app_size: int | None,
     needed: int,
-) -> tuple[Note, ...]:
-    """Return what is to be said about a layout.
+    unused: Collection[str],
+) -> Iterator[Note]:
+    """Yield what is to be said about a layout.
 
     Args:
+        old: the primary table as it was.
         primary: the primary table.
         secondary: the secondary table.
         changes: what has changed.
         flash_size: bytes of the flash.
         app_size: bytes of the application, None where that is unknown.
         needed: bytes that the layout keeps for the application.
+        unused: user partitions that nothing uses.
     """
-    return tuple(_notes(primary, secondary, changes, flash_size, app_size, needed))
-
-
-def _notes(
-    primary: PartitionTable,
-    secondary: PartitionTable,
-    changes: tuple[Change, ...],
-    flash_size: int,
-    app_size: int | None,
-    needed: int,
-) -> Iterator[Note]:
+    if can_update(old) and not can_update(primary):
+        gone = " and ".join(change.name for change in changes if change.new is None and _is_place(change.old))
+        message = f"{gone or 'the second slot'} is gone: the application cannot be updated over the air"
+        yield Note("warning", message, "switch the feature ota off, or take a larger flash", "ota")
     for change in changes:
-        if change.new is None and change.old is not None:
-            yield _lost(change.old)
-    room = room_for_app(primary)
+        if change.new is None and change.old is not None and change.table == "secondary":
+            yield _lost_user(change.old, unused)
+    yield from _room_notes(room_for_app(old), room_for_app(primary), app_size, needed, changed=bool(changes))
+    if changes:
+        free = room_for_user(primary, secondary)
+        yield Note("info", f"{kb(free)} of {AT_CUSTOMIZE} are free for more partitions")
+        if left := flash_size - primary.end:
+            yield Note("info", f"{kb(left)} at the end of the flash are not used")
+
+
+def _is_place(partition: Partition | None) -> bool:
+    return partition is not None and (
+        partition.type == APP or (partition.type, partition.subtype) == (DATA, STORAGE)
+    )
+
+
+def _room_notes(
+    before: int, room: int, app_size: int | None, needed: int, *, changed: bool
+) -> Iterator[Note]:
     if app_size is not None:
         left = room - app_size
-        level: Literal["info", "warning"] = "warning" if left * 20 < room else "info"
+        level: Literal["info", "warning"] = "warning" if left * LOW < room else "info"
         yield Note(level, f"the application of {app_size} bytes leaves {kb(left)} of its {kb(room)}")
-    elif any(
-        change.old is None or change.old.size > _size(change.new) for change in changes if _is_app(change)
-    ):
+    elif room < before:
         yield Note(
             "warning",
-            f"an application may have up to {kb(room)} now, and its size is not known: "
+            f"an application may have up to {kb(room)} instead of {kb(before)}, and its size is not known: "
             f"{kb(needed)} were kept for it at least",
             "'modules check --app FILE' tells whether it fits",
         )
-    elif changes:
+    elif changed:
         yield Note("info", f"an application may have up to {kb(room)}")
-    if changes:
-        yield Note(
-            "info", f"{kb(room_for_user(primary, secondary))} of {AT_CUSTOMIZE} are free for more partitions"
-        )
-        if free := flash_size - primary.end:
-            yield Note("info", f"{kb(free)} at the end of the flash are not used")
 
 
-def _is_app(change: Change) -> bool:
-    each = change.new or change.old
-    return each is not None and each.type == 0
-
-
-def _size(partition: Partition | None) -> int:
-    return partition.size if partition else 0
-
-
-def _lost(gone: Partition) -> Note:
-    if gone.type == 0 or gone.subtype_name == "0x22":
-        return Note(
-            "warning",
-            f"{gone.name} is gone: the application cannot be updated over the air",
-            "switch the feature ota off, or take a larger flash",
-        )
-    if gone.subtype_name in ("fat", "spiffs", "littlefs"):
-        return Note("warning", f"{gone.name} is gone: there is no file system", "switch the feature fs off")
+def _lost_user(gone: Partition, unused: Collection[str]) -> Note:
+    if gone.name in unused:
+        return Note("info", f"{gone.name} is gone, which nothing uses")
+    if gone.type == DATA and gone.subtype_name in FILE_SYSTEMS:
+        message = f"{gone.name} is gone: there is no file system"
+        return Note("warning", message, "switch the feature fs off", "fs")
     return Note("warning", f"{gone.name} is gone")

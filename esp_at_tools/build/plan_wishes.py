@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from esp_at_tools.build.plan_report import kb
+from esp_at_tools.build.plan_report import FILE_SYSTEMS, STORAGE, kb
 from esp_at_tools.errors import FormatError, InputError
 from esp_at_tools.formats.partition_checks import MIN_WRITABLE_NVS
 from esp_at_tools.formats.partition_table import (
@@ -14,6 +14,8 @@ from esp_at_tools.formats.partition_table import (
     AT_CUSTOMIZE_TYPE,
     DATA,
     NVS_DATA,
+    OTA_APP_MIN,
+    OTA_DATA,
     SECTOR_SIZE,
     SUBTYPES,
     Partition,
@@ -24,16 +26,13 @@ from esp_at_tools.formats.partition_table import (
 FLASH_SIZES = tuple(1 << power for power in range(20, 25))
 """Flash sizes in bytes, 1 to 16 MB: what ESP-AT's modules have."""
 MFG_NVS = "mfg_nvs"
-FILE_SYSTEMS = ("fat", "spiffs", "littlefs")
-"""Subtypes of data partitions that hold a file system."""
+SECOND_SLOT = "ota_1"
 MIN_FILE_SYSTEM = 100 << 10
 """Bytes of the smallest file system that a plan makes by itself: FAT needs 16 clusters of 4 KB beside its
 tables and those of the wear levelling, and the smallest official one has this size."""
 MAX_SLOT = 4 << 20
 """Bytes that an application slot grows to at most: the ESP32-C2's MMU maps no more."""
 SLOT_STEP = 64 << 10
-STORAGE = 0x22
-"""Subtype of the data partition that compressed updates are stored in (esp-bootloader-plus)."""
 ASSUMED = (3, 4)
 """Part of the smallest slot that an application of unknown size is taken to need."""
 USUAL_MFG_NVS = 60 << 10
@@ -118,6 +117,25 @@ class Present:
             slot_size=largest,
         )
 
+    def with_second_slot(self) -> Present:
+        """Return the tables with a second slot for the updates, as large as the first one.
+
+        Raises:
+            InputError: there is no slot, or no partition that tells which of the two is the newer.
+        """
+        only = self.first_slot
+        if only is None or not self.primary.of_type(DATA, OTA_DATA):
+            what = "slot" if only is None else "partition of sub-type ota (otadata)"
+            raise InputError(
+                f"there can be no second slot: the primary table has no {what}",
+                "start from a module that is updated over the air",
+            )
+        first = replace(only, name=SECOND_SLOT[:-1] + "0", subtype=OTA_APP_MIN)
+        last = max(self.primary, key=lambda each: each.offset)
+        second = replace(first, name=SECOND_SLOT, subtype=OTA_APP_MIN + 1, offset=last.end)
+        rows = tuple(first if each == only else each for each in self.primary)
+        return Present.of(PartitionTable((*rows, second), self.primary.md5), self.secondary)
+
     @property
     def first_slot(self) -> Partition | None:
         """The slot that a firmware leaves the factory in."""
@@ -156,6 +174,11 @@ def _check_wish(now: Present, name: str, size: int, there: Partition | None, app
         raise InputError(
             f"{name}: {size} bytes are not a multiple of 4 KB",
             f"give {kb(below)} or {kb(below + SECTOR_SIZE)}",
+        )
+    if there is None and name in SUBTYPES[APP] and name != "test":  # which the user guide takes itself
+        raise InputError(
+            f"{name} is the name of an application partition, and there is none of that name",
+            "user partitions have other names",
         )
     if there is not None and there in now.head:
         raise InputError(

@@ -16,10 +16,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 
 from esp_at_tools.build.plan_layout import CONCESSIONS, Job, place_users
-from esp_at_tools.build.plan_report import Change, Note, Plan, changes_between, kb, plan_notes
+from esp_at_tools.build.plan_report import Change, Note, Plan, can_update, changes_between, kb, plan_notes
 from esp_at_tools.build.plan_wishes import (
     FLASH_SIZES,
     MFG_NVS,
+    SECOND_SLOT,
     SLOT_STEP,
     USUAL_MFG_NVS,
     Present,
@@ -52,6 +53,7 @@ def plan(
     app_size: int | None = None,
     wishes: Mapping[str, int] | None = None,
     unused: Collection[str] = (),
+    second_slot: bool = False,
 ) -> Plan:
     """Lay partitions out anew.
 
@@ -66,6 +68,8 @@ def plan(
             name that is not there is a new user partition, and 0 removes one.
         unused: user partitions that may go before the slots of the update do: ``fatfs`` in a firmware
             without file system.
+        second_slot: there shall be a place for an update: where there is none, a slot ``ota_1`` is added.
+            So it is with a wish for ``ota_1``.
 
     Returns:
         The new tables, what has changed, and what is to be said about it. Where nothing was asked for that
@@ -79,13 +83,18 @@ def plan(
         raise InputError(f"{format_size(flash_size)} is not the size of a flash", f"it is one of {known}")
     _check_tables(primary, secondary, table_offset)
     old = old_flash_size or smallest_flash(primary)
+    now = Present.of(primary, secondary)
+    added = not can_update(primary) and (second_slot or bool((wishes or {}).get(SECOND_SLOT)))
+    if added:
+        now = now.with_second_slot()
     job = Job(
-        Present.of(primary, secondary),
+        now,
         flash_size,
         old,
         app_size=app_size,
         wishes=wishes or {},
         unused=unused,
+        second_slot=added,
     )
     found = job.solve()
     if found is None:
@@ -96,8 +105,17 @@ def plan(
         *changes_between(primary, new_primary, "primary"),
         *changes_between(secondary, new_secondary, "secondary"),
     )
-    notes = plan_notes(new_primary, new_secondary, changes, flash_size, app_size, job.needed)
-    return Plan(new_primary, new_secondary, flash_size, app_size, changes, notes)
+    notes = plan_notes(
+        primary,
+        new_primary,
+        new_secondary,
+        changes,
+        flash_size=flash_size,
+        app_size=app_size,
+        needed=job.needed,
+        unused=unused,
+    )
+    return Plan(new_primary, new_secondary, flash_size, app_size, changes, tuple(notes))
 
 
 def smallest_flash(primary: PartitionTable) -> int:
@@ -167,15 +185,15 @@ def _no_room(job: Job) -> InputError:
             f"{AT_CUSTOMIZE}: {kb(wished)} is {kb(missing)} too small for the user partitions",
             f"give it {kb(placed[-1].end - home.offset)} or more",
         )
-    known = (
-        f"{job.needed} bytes" if job.app_size is not None else f"{kb(low)} (a guess, its size is not known)"
+    count = sum(each in job.now.slots for each in tail)
+    missing = low * count - room
+    known = f"{job.needed} bytes" if job.app_size is not None else f"{kb(low)} (a guess: it is not known)"
+    what = (
+        f"{count} slots for an application of {known} do" if count > 1 else f"an application of {known} does"
     )
-    if room <= 0:
-        message = f"the user partitions end at {end:#x}, and no room is left for the application of {known}"
-    else:
-        message = f"an application of {known} does not fit: {kb(room)} are left, {kb(low - room)} too few"
-    what = f"{format_size(job.flash_size)} of flash"
-    return InputError(f"{what}: {message}", "; ".join(_remedies(job, low - room)))
+    left = f"{kb(room)} are left" if room > 0 else f"the user partitions end at {end:#x}"
+    message = f"{format_size(job.flash_size)} of flash: {what} not fit: {left}, {kb(missing)} too few"
+    return InputError(message, "; ".join(_remedies(job, missing)))
 
 
 def _remedies(job: Job, missing: int) -> Iterator[str]:
@@ -187,6 +205,9 @@ def _remedies(job: Job, missing: int) -> Iterator[str]:
             yield f"--partition {MFG_NVS}={USUAL_MFG_NVS >> 10}K frees {kb(size - USUAL_MFG_NVS)}"
         elif size and each.name != MFG_NVS and (not is_file_system(each) or each.name in job.wishes):
             yield f"--partition {each.name}=0 frees {kb(size)}"
-    larger = next((size for size in FLASH_SIZES if size >= job.flash_size + missing), None)
-    if larger:
-        yield f"a flash of {format_size(larger)} has the room"
+    if job.keep_slots:
+        freed = job.slot_range(CONCESSIONS[-1])[0]
+        yield f"without {SECOND_SLOT}, and so without updates over the air, {kb(freed)} are free"
+    larger = (size for size in FLASH_SIZES if size > job.flash_size)
+    if fitting := next((size for size in larger if job.for_flash(size).solve()), None):
+        yield f"a flash of {format_size(fitting)} has the room"

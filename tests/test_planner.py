@@ -183,6 +183,13 @@ def test_eight_megabytes() -> None:
     )
 
 
+def test_a_size_that_is_asked_for_stays_in_a_larger_flash() -> None:
+    found = planned(MINI, 8 * M, wishes={"fatfs": 100 * K, "ota_0": 1856 * K})
+    assert by_name(found.secondary) == by_name(MINI.secondary)
+    assert [p.size for p in found.primary.apps] == [1856 * K] * 2
+    assert found.user_room == 4 * M + 36 * K
+
+
 def test_two_megabytes_cost_the_second_slot() -> None:
     found = planned(MINI, 2 * M)
     assert found.removed == ("ota_1",)

@@ -85,7 +85,9 @@ class Job:
         self.keep_slots = second_slot or any(
             wishes.get(each.name) for each in now.slots if each != now.first_slot
         )
-        self.is_change = second_slot or bool(self.wishes) or flash_size != old_flash_size
+        sizes = {each.name: each.size for each in (*now.primary, *now.secondary)}
+        as_it_is = all(sizes.get(name) == size for name, size in self.wishes.items())
+        self.is_change = second_slot or not as_it_is or flash_size != old_flash_size
 
     def for_flash(self, flash_size: int) -> Job:
         """Return the same job for another flash."""

@@ -143,7 +143,7 @@ class Present:
 
 
 def checked_wishes(now: Present, wishes: Mapping[str, int], app_size: int | None) -> dict[str, int]:
-    """Return the wishes that change something, after checking that each can be.
+    """Return the wishes, after checking that each can be; without those to remove what is not there.
 
     Raises:
         InputError: one cannot.
@@ -155,11 +155,7 @@ def checked_wishes(now: Present, wishes: Mapping[str, int], app_size: int | None
     if len(asked) > 1:
         names = ", ".join(each.name for each in now.slots)
         raise InputError(f"{names}: slots of different sizes", "give one size; it counts for all of them")
-    return {
-        name: size
-        for name, size in wishes.items()
-        if (name in known and size != known[name].size) or (name not in known and size)
-    }
+    return {name: size for name, size in wishes.items() if size or name in known}
 
 
 def _check_wish(now: Present, name: str, size: int, there: Partition | None, app_size: int) -> None:

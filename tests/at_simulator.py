@@ -92,6 +92,7 @@ class AtModule:
     ) -> None:
         self.flash, self.versions, self.baud = flash, versions or Versions(), baud
         self.faults = faults or Faults()
+        self.mac = "02:00:00:" + os.urandom(3).hex(":")
         self.echo, self.codes, self.restarts = True, False, 0
         self.received = self.sent = 0
         self.commands: list[str] = []
@@ -106,6 +107,7 @@ class AtModule:
         self._handlers: dict[str, Callable[[str, str], bytes]] = {
             "AT": lambda *_: OK, "ATE0": self._set_echo, "ATE1": self._set_echo, "AT+GMR": self._gmr,
             "AT+CMD": self._cmd, "AT+RST": lambda *_: OK + self.restart(), "AT+SYSLOG": self._syslog,
+            "AT+CIPSTAMAC": lambda *_: f'+CIPSTAMAC:"{self.mac}"\r\n'.encode() + OK,
             "AT+UART_CUR": self._uart, "AT+UART_DEF": self._uart,
         }  # fmt: skip
         if sysflash:

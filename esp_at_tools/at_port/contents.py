@@ -6,20 +6,21 @@ changed partition by partition with AT+SYSFLASH. Either way what was written is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from esp_at_tools.at_port.client import AtClient, AtError
 from esp_at_tools.at_port.info import Info, read_info, read_partitions
+from esp_at_tools.at_port.recovery import Recovery, identity
 from esp_at_tools.at_port.sysflash import read_partition, replace_partition
 from esp_at_tools.at_port.sysmfg import erase_entry, has_sysmfg, read_entry, read_keys, write_entry
 from esp_at_tools.catalog.chips import find_chip
 from esp_at_tools.errors import CheckFailedError, DeviceError, InputError
 from esp_at_tools.firmware.firmware import Change, Firmware
 from esp_at_tools.firmware.modify import Outcome, Request, modify
-from esp_at_tools.firmware.source import FileSource, Kind, Patch
+from esp_at_tools.firmware.source import FileSource, Kind
 from esp_at_tools.formats.nvs import NvsPartition
 from esp_at_tools.formats.nvs.model import NvsEntry
 from esp_at_tools.formats.partition_table import Partition
@@ -85,23 +86,40 @@ class Running:
             "at_customize.bin must be flashed (AT+SYSFLASH needs it); else change the image and flash it",
         )
 
-    def read(self, names: Collection[str] | None = None, progress: Progress | None = None) -> Firmware:
+    def read(
+        self,
+        names: Collection[str] | None = None,
+        progress: Progress | None = None,
+        instead: Mapping[str, bytes] | None = None,
+    ) -> Firmware:
         """Return what the module holds as a firmware that can be changed in memory.
 
         Args:
             names: what will be looked at or changed, so that only what belongs to it is read; None for all.
             progress: told what is being read.
+            instead: partitions that are not to be read, and what is in them.
         """
         told = progress or (lambda _what, _done, _total: None)
-        if self.layout == "legacy":
-            return self._read_legacy(names, told)
-        if self.way == "sysflash":
-            place = self.partitions[MFG_NVS]
-            data = read_partition(
-                self.client, place, progress=lambda done: told(f"reading {MFG_NVS}", done, place.size)
-            )
-            return self._firmware(ModernLayout(NvsPartition.from_bytes(data)), {MFG_NVS: place})
-        return self._read_entries(names, told)
+        if self.way == "sysmfg":
+            return self._read_entries(names, told)
+        wanted = (MFG_NVS,) if self.layout == "modern" else namespaces_of(names)
+        places = {name: self.partitions[name] for name in wanted if name in self.partitions}
+        contents = {
+            name: (instead or {}).get(name) or self._read_partition(place, told)
+            for name, place in places.items()
+        }
+        if self.layout == "modern":
+            return self._firmware(ModernLayout(NvsPartition.from_bytes(contents[MFG_NVS])), places)
+        from esp_at_tools.settings.legacy import LegacyLayout
+
+        sizes = {name: place.size for name, place in places.items()}
+        return self._firmware(LegacyLayout(contents, sizes), places)
+
+    def _read_partition(self, place: Partition, told: Progress) -> bytes:
+        def shown(done: int) -> None:
+            told(f"reading {place.name}", done, place.size)
+
+        return read_partition(self.client, place, progress=shown)
 
     def _read_entries(self, names: Collection[str] | None, told: Progress) -> Firmware:
         size = self.partitions[MFG_NVS].size if MFG_NVS in self.partitions else UNKNOWN_SIZE
@@ -115,21 +133,6 @@ class Running:
         place = self.partitions.get(MFG_NVS, Partition(MFG_NVS, 1, 2, 0, size))
         fresh = NvsPartition.from_bytes(nvs.to_bytes())  # what is changed from here on is a change
         return self._firmware(ModernLayout(fresh), {MFG_NVS: place})
-
-    def _read_legacy(self, names: Collection[str] | None, told: Progress) -> Firmware:
-        from esp_at_tools.settings.legacy import LegacyLayout
-
-        wanted = namespaces_of(names)
-        places = {name: self.partitions[name] for name in wanted if name in self.partitions}
-        contents = {}
-        for name, place in places.items():
-
-            def shown(done: int, name: str = name, size: int = place.size) -> None:
-                told(f"reading {name}", done, size)
-
-            contents[name] = read_partition(self.client, place, progress=shown)
-        layout = LegacyLayout(contents, {name: place.size for name, place in places.items()})
-        return self._firmware(layout, places)
 
     def _firmware(self, layout: Layout, places: Mapping[str, Partition]) -> Firmware:
         kind: Kind = "mfg_nvs" if layout.name == "modern" else "factory_param"
@@ -152,13 +155,19 @@ class Running:
             CheckFailedError: it does not hold what was written.
         """
         told = progress or (lambda _what, _done, _total: None)
-        firmware = self.read(request.names(), told)
-        outcome = modify(firmware, request, force=force)
         if self.way == "sysmfg":
+            firmware = self.read(request.names(), told)
+            outcome = modify(firmware, request, force=force)
             self._write_entries(firmware, outcome.changes, told)
-        else:
-            self._write_partitions(firmware.patches(), told)
-        return outcome
+            return outcome
+        recovery = Recovery(identity(self.client))
+        pending = recovery.pending()
+        firmware = self.read(request.names(), told, pending)
+        outcome = modify(firmware, request, force=force)
+        contents = {**pending, **{patch.name: patch.data for patch in firmware.patches()}}
+        self._replace(contents, recovery, told)
+        said = [f"{name}: an earlier write of it was interrupted; it is complete now" for name in pending]
+        return replace(outcome, warnings=[*outcome.warnings, *said])
 
     def _write_entries(self, firmware: Firmware, changes: Sequence[Change], told: Progress) -> None:
         layout = firmware.layout
@@ -192,13 +201,14 @@ class Running:
         keys = read_keys(self.client, namespace)
         return read_entry(self.client, namespace, key, keys[key]) if key in keys else None
 
-    def _write_partitions(self, patches: Iterable[Patch], told: Progress) -> None:
-        for patch in patches:
+    def _replace(self, contents: Mapping[str, bytes], recovery: Recovery, told: Progress) -> None:
+        for name, data in contents.items():
 
-            def shown(done: int, patch: Patch = patch) -> None:
-                told(f"writing {patch.name}", done, len(patch.data))
+            def shown(done: int, name: str = name, size: int = len(data)) -> None:
+                told(f"writing {name}", done, size)
 
-            replace_partition(self.client, self.partitions[patch.name], patch.data, shown)
+            with recovery.keep(name, data.ljust(self.partitions[name].size, b"\xff")):
+                replace_partition(self.client, self.partitions[name], data, shown)
 
     # --- whole partitions --------------------------------------------------------------------
 
@@ -212,23 +222,14 @@ class Running:
             InputError: it is a firmware for another chip or layout, or does not fit; nothing was written.
         """
         told = progress or (lambda _what, _done, _total: None)
-        contents = self._pushable(firmware)
-        written = []
-        for name, data in contents.items():
-            place = self.partitions[name]
-
-            def shown(done: int, name: str = name, size: int = place.size) -> None:
-                told(f"comparing {name}", done, size)
-
-            if read_partition(self.client, place, progress=shown) == data.ljust(place.size, b"\xff"):
-                continue
-
-            def writing(done: int, name: str = name, size: int = len(data)) -> None:
-                told(f"writing {name}", done, size)
-
-            replace_partition(self.client, place, data, writing)
-            written.append(name)
-        return written
+        contents = {
+            name: data
+            for name, data in self._pushable(firmware).items()
+            if self._read_partition(self.partitions[name], told)
+            != data.ljust(self.partitions[name].size, b"\xff")
+        }
+        self._replace(contents, Recovery(identity(self.client)), told)
+        return list(contents)
 
     def _pushable(self, firmware: Firmware) -> dict[str, bytes]:
         where, port = firmware.source.path, self.client.port

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from esp_at_tools.at_port.client import AtClient
@@ -14,6 +15,8 @@ USUAL_BAUDS = (115200, 921600, 460800, 230400, 9600, 57600, 38400, 19200, 1_500_
 """The rates that are tried, in this order."""
 MAX_AWAITED = 160 << 10
 """Bytes that a module may still be waiting for: more than the largest ``mfg_nvs`` of an official firmware."""
+MAX_FILLING = 20.0
+"""Seconds after which a module at a low rate is given up."""
 FILLER = b"\xff"
 """Written into erased flash, it changes nothing."""
 
@@ -68,10 +71,10 @@ def connect(
 
 def _fill(client: AtClient) -> bool:
     """Send filler until the module answers; tell whether it does."""
-    piece = FILLER * 4096
+    piece, end = FILLER * 1024, time.monotonic() + MAX_FILLING
     for _ in range(MAX_AWAITED // len(piece)):
         client.wire.write(piece)
-        if client.wire.read(0.02 if client.wire.baud > DEFAULT_BAUD else 0.4):
+        if client.wire.read(0.005) or time.monotonic() > end:
             break
     client.wire.write(b"\r\n")  # what was too much was the beginning of a command
     client.wire.drain(0.3)

@@ -110,7 +110,7 @@ def _progress(talk: Output) -> Iterator[Callable[[str, int, int], None]]:
         last = [""]
 
         def line(what: str, _done: int, _total: int) -> None:
-            if what != last[0] and not what.startswith("comparing"):
+            if what != last[0]:
                 talk.note(what)
             last[0] = what
 

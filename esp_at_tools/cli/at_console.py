@@ -11,6 +11,7 @@ from typing import TextIO
 from esp_at_tools.at_port.client import AtClient
 from esp_at_tools.at_port.console import HELP, Listener, Log, known_commands, line_editing, payload
 from esp_at_tools.at_port.info import read_commands
+from esp_at_tools.at_port.recovery import state_folder
 from esp_at_tools.cli.common import Output, say
 from esp_at_tools.errors import InputError
 
@@ -26,7 +27,7 @@ def talk_by_hand(talk: Output, client: AtClient, log_path: Path | None) -> None:
         client.wire.trace = Log(stream)
         if by_hand:
             talk.note(f"{client.port} at {client.wire.baud} baud; :help for help, Ctrl-D to leave")
-            stack.enter_context(line_editing(words, _history()))
+            stack.enter_context(line_editing(words, state_folder() / "history"))
         listener = stack.enter_context(Listener(client.wire, _show))
         while listener.error is None:
             try:
@@ -62,8 +63,3 @@ def _log_stream(path: Path) -> TextIO:
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror}", "give another --log") from error
     return os.fdopen(descriptor, "a", encoding="utf-8")
-
-
-def _history() -> Path:
-    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return Path(base) / "esp-at-tool" / "history"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import random
 import shutil
@@ -249,16 +250,26 @@ def test_this_system_exchanges_folders_in_one_step(tmp_path):
 
 # --- kill -9 -------------------------------------------------------------------------------------
 
-AT_EVENT = """
-import os, signal, sys
+BUILDS = """
+import itertools, json, os, signal, sys
 from pathlib import Path
-import test_build_folder as own
+from esp_at_tools.build import exchange
+from esp_at_tools.build.artefacts import BuiltFile
+from esp_at_tools.build.folder import write_build_folder
 
+given = json.loads(sys.argv[1])
+builds = [{name: BuiltFile(text.encode()) for name, text in files.items()} for files in given]
+"""
+"""Reads the files of two builds from the command line."""
+
+AT_EVENT = (
+    BUILDS
+    + """
 EVENTS = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.link", "os.chmod", "os.scandir",
           "ctypes.call_function", "ctypes.dlsym"}
-count, deadline, way = 0, int(sys.argv[1]), sys.argv[2]
-if way == "renames":
-    own.exchange._CALLS = {}
+count, deadline = 0, int(sys.argv[2])
+if sys.argv[3] == "renames":
+    exchange._CALLS = {}
 
 def hook(event, args):
     global count
@@ -268,24 +279,30 @@ def hook(event, args):
             os.kill(os.getpid(), signal.SIGKILL)
 
 sys.addaudithook(hook)
-own.write_build_folder(Path("out"), own.build("B"))
+write_build_folder(Path("out"), builds[1])
 print(count)
 """
+)
+"""Writes the second build, kills itself before the n-th access to a file, and tells their number."""
 
-FOREVER = """
-import itertools, sys
-from pathlib import Path
-import test_build_folder as own
-
-for name in itertools.cycle(("A", "B")):
-    own.write_build_folder(Path("out"), own.build(name))
-    print(name, flush=True)
+FOREVER = (
+    BUILDS
+    + """
+for files in itertools.cycle(builds):
+    write_build_folder(Path("out"), files)
+    print(len(files), flush=True)
 """
+)
+"""Writes one build over the other again and again."""
 
 
 def python(script: str, folder: Path, *args: object) -> subprocess.Popen[str]:
+    """Run a script on two builds."""
+    builds = [
+        {name: data.decode() for name, data in contents(build(module)).items()} for module in ("A", "B")
+    ]
     return subprocess.Popen(
-        [sys.executable, "-c", script, *map(str, args)],
+        [sys.executable, "-c", script, json.dumps(builds), *map(str, args)],
         cwd=folder, stdout=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )  # fmt: skip

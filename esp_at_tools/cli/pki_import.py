@@ -11,6 +11,7 @@ from esp_at_tools import files
 from esp_at_tools.cli.common import PATH, current_output, json_option, talk_options
 from esp_at_tools.errors import InputError
 from esp_at_tools.pki.collection import check_collection
+from esp_at_tools.pki.fit import check_room
 from esp_at_tools.pki.folder import PROFILE_NAME
 from esp_at_tools.pki.importing import Imported, import_folder
 
@@ -43,7 +44,9 @@ def import_(
     target = output or folder / PROFILE_NAME
     _check_output(target, found, asked=output is not None)
     files.write_file(target, found.profile(target))
-    findings = [each.finding for each in check_collection(found.items(), now=datetime.now(timezone.utc))]
+    items = found.items()
+    findings = [each.finding for each in check_collection(items, now=datetime.now(timezone.utc))]
+    findings += check_room(items)
     left_out = [(each.path.relative_to(folder).as_posix(), each.reason, each.hint) for each in found.left_out]
     if talk.json:
         talk.document({
@@ -63,6 +66,8 @@ def import_(
     ]
     following = f"next: esp-at-tool modify-bin --input FIRMWARE --profile {target}"
     talk.result("\n".join([f"written: {target}", *lines, *left, following]))
+    if not any(item.kind == "ca" for item in items):
+        talk.warn("there is no CA certificate, so the firmware cannot check the server")
     for each in findings:
         if each.level != "info":
             talk.warn(f"{each.message} ({each.hint})")

@@ -11,21 +11,26 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from esp_at_tools.errors import FormatError, InputError
 from esp_at_tools.pki.chain import find_chain
 from esp_at_tools.pki.collection import CollectedItem, purpose_of
 from esp_at_tools.pki.extension_checks import suits
-from esp_at_tools.pki.folder import kind_of
+from esp_at_tools.pki.folder import PROFILE_NAME, kind_of
 from esp_at_tools.pki.items import PkiInfo, describe, load
 from esp_at_tools.pki.names import ROLES, item_by_path, item_of
 from esp_at_tools.pki.sniff import Sniffed, list_files, sniff
 from esp_at_tools.settings.names import PKI_ITEMS
 
+if TYPE_CHECKING:
+    from cryptography import x509
+
 DEFAULT_ROLE = "mqtt"
 """What a cloud hands certificates out for, if nothing else is said."""
 
 _DEPTH = 3
+_CONVERTERS = ("openssl", "keytool", "ssh-keygen", "puttygen")
 _PREFERRED_AUTHORITIES = ("CN=Amazon Root CA 1,O=Amazon,C=US",)
 """Where a folder has several authorities, the one of these: AWS has one for EC servers too."""
 
@@ -38,11 +43,13 @@ class LeftOut:
         path: the file.
         reason: why.
         hint: what to do to have it in; may be empty.
+        convertible: whether it may be what is missing, once it is converted.
     """
 
     path: Path
     reason: str
     hint: str = ""
+    convertible: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,8 +97,8 @@ class _Sorted:
     keys: list[_Key] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
 
-    def leave(self, path: Path, reason: str, hint: str = "") -> None:
-        self.left_out.append(LeftOut(path, reason, hint.replace("FILE", path.name)))
+    def leave(self, path: Path, reason: str, hint: str = "", *, convertible: bool = False) -> None:
+        self.left_out.append(LeftOut(path, reason, hint, convertible))
 
 
 def import_folder(
@@ -123,9 +130,13 @@ def import_folder(
 def _sort(folder: Path, files: Iterable[Sniffed]) -> _Sorted:
     found = _Sorted()
     for file in files:
+        if file.path.name == PROFILE_NAME:
+            continue
         if file.contents is None or file.info is None:
+            convertible = file.related and any(tool in file.hint for tool in _CONVERTERS)
+            hint = file.hint if convertible or (file.related and not file.foreign) else ""
             reason = file.problem if file.related else "is no certificate or key"
-            found.leave(file.path, reason, file.hint if file.related else "")
+            found.leave(file.path, reason, hint, convertible=convertible)
             continue
         if file.contents.key_count:
             _sort_key(found, file)
@@ -151,7 +162,8 @@ def _sort_key(found: _Sorted, file: Sniffed) -> None:
     if contents.encrypted:
         output = file.path.with_suffix(".decrypted.key").name
         hint = f"openssl pkey -in {file.path.name} -out {output}"
-        found.leave(file.path, "is a key that needs a password, which the firmware does not have", hint)
+        reason = "is a key that needs a password, which the firmware does not have"
+        found.leave(file.path, reason, hint, convertible=True)
         return
     found.keys.append(_Key(file, describe(contents, file.data)))
 
@@ -196,9 +208,9 @@ def _pair(
             by_print[key.info.public_key_sha256] = key.file  # a file of its own is better
     candidates = found.leaves
     if wanted is not None:
-        candidates = [_chosen(wanted, [*found.leaves, *found.authorities], "--certificate")]
+        candidates = [_chosen(wanted, folder, [*found.leaves, *found.authorities], "--certificate")]
     elif not candidates and any(_print_of(each) in by_print for each in found.authorities):
-        candidates = [each for each in found.authorities if _print_of(each) in by_print and _is_root(each)]
+        candidates = [each for each in found.authorities if each.info and not each.info.is_ca]  # self-signed
     paired = _distinct([each for each in candidates if _print_of(each) in by_print])
     suited = [
         each for each in paired if each.contents and suits(each.contents.certificates[0], purpose_of(role))
@@ -214,13 +226,11 @@ def _pair(
 
 def _without_key(folder: Path, found: _Sorted, candidates: list[Sniffed]) -> tuple[None, None]:
     """Say what is missing, unless there is nothing but authorities, which is enough to check a server."""
-    locked = next((each for each in found.left_out if "password" in each.reason), None)
+    for each in found.left_out:
+        if each.convertible:
+            raise InputError(f"{each.path}: {each.reason}", f"convert it first: {each.hint}")
     if candidates:
         names = ", ".join(_name(each.path, folder) for each in _distinct(candidates))
-        if locked:
-            raise InputError(
-                f"{folder}: {_name(locked.path, folder)} {locked.reason}", f"decrypt it: {locked.hint}"
-            )
         if found.keys:
             keys = ", ".join(_name(key.file.path, folder) for key in found.keys)
             message = f"{folder}: no key in it belongs to {names}: not {keys}"
@@ -239,7 +249,7 @@ def _without_key(folder: Path, found: _Sorted, candidates: list[Sniffed]) -> tup
 def _authority(folder: Path, found: _Sorted, leaf: Sniffed | None, wanted: Path | None) -> Sniffed | None:
     """Return the CA certificate with which the device will check its peer."""
     if wanted is not None:
-        return _chosen(wanted, [*found.authorities, *found.leaves], "--ca")
+        return _chosen(wanted, folder, [*found.authorities, *found.leaves], "--ca")
     candidates = _distinct([each for each in found.authorities if each is not leaf])
     roots = [each for each in candidates if _is_root(each)]
     tests: tuple[Callable[[Sniffed], bool], ...] = (
@@ -276,8 +286,17 @@ def _explain_rest(found: _Sorted, used: set[Path], leaf: Sniffed | None) -> None
             told.add(key.file.path)
     for file in (*found.leaves, *found.authorities):
         if file.path not in used | told:
-            same = leaf is not None and _print_of(file) == _print_of(leaf)
-            found.leave(file.path, "is the same certificate once more" if same else "is another certificate")
+            found.leave(file.path, _why_not(file, leaf))
+
+
+def _why_not(file: Sniffed, leaf: Sniffed | None) -> str:
+    if leaf is None or leaf.info is None or file.info is None:
+        return "is another certificate"
+    if file.contents and leaf.contents and file.contents.certificates[0] == leaf.contents.certificates[0]:
+        return "is the same certificate once more"
+    if file.info.subject == leaf.info.issuer and leaf.info.count == 1:
+        return f"issued {leaf.path.name}; append it there if the other side does not have it"
+    return "is another certificate"
 
 
 def _print_of(file: Sniffed) -> str:
@@ -290,11 +309,11 @@ def _is_root(file: Sniffed) -> bool:
 
 def _distinct(files: Sequence[Sniffed]) -> list[Sniffed]:
     """Return one file per certificate: the one with its chain, in PEM."""
-    best: dict[tuple[str, str], Sniffed] = {}
+    best: dict[x509.Certificate, Sniffed] = {}
     for file in files:
-        if file.info is None:
+        if file.contents is None:
             continue
-        key = (_print_of(file), file.info.subject)
+        key = file.contents.certificates[0]
         kept = best.get(key)
         if kept is None or _rank(file) > _rank(kept):
             best[key] = file
@@ -305,20 +324,24 @@ def _rank(file: Sniffed) -> tuple[int, bool]:
     return (file.info.count, file.info.format == "pem") if file.info else (0, False)
 
 
-def _chosen(path: Path, files: Iterable[Sniffed], option: str) -> Sniffed:
+def _chosen(path: Path, folder: Path, files: Iterable[Sniffed], option: str) -> Sniffed:
+    wanted = path if path.exists() else folder / path
     for file in files:
-        if file.path.exists() and path.exists() and file.path.samefile(path):
+        if wanted.exists() and file.path.samefile(wanted):
             return file
     hint = "give one of the folder's certificates"
     raise InputError(f"{option} {path}: is no certificate in the folder", hint)
 
 
 def _ambiguous(folder: Path, files: Sequence[Sniffed], what: str, option: str) -> InputError:
-    listed = "".join(
-        f"\n  {_name(each.path, folder)}: {each.info.subject or '(no name)'}" for each in files if each.info
-    )
+    listed = "".join(f"\n  {_name(each.path, folder)}: {_about(each.info)}" for each in files if each.info)
     message = f"{folder}: holds {len(files)} {what}, and it is not clear which is meant:{listed}"
     return InputError(message, f"{option} {files[0].path} takes that one")
+
+
+def _about(info: PkiInfo) -> str:
+    until = f", valid until {info.not_after:%Y-%m-%d}" if info.not_after else ""
+    return f"{info.subject or '(no name)'}{until}"
 
 
 def _name(path: Path, folder: Path) -> str:

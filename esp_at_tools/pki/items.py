@@ -205,7 +205,10 @@ _FOREIGN_LABELS = {
 }
 """PEM labels of other things: what each is, and what to do."""
 
-_KEYSTORE = "a Java key store", "convert it: keytool -importkeystore -srckeystore FILE -destkeystore NEW.p12"
+_KEYSTORE = (
+    "a Java key store",
+    "convert it: keytool -importkeystore -srckeystore FILE -deststoretype PKCS12 -destkeystore NEW.p12",
+)
 _FOREIGN_FILES = {
     b"\xfe\xed\xfe\xed": _KEYSTORE,
     b"\xce\xce\xce\xce": _KEYSTORE,
@@ -214,6 +217,10 @@ _FOREIGN_FILES = {
 }
 """Beginnings of files of other kinds: what each is, and what to do."""
 
+_UNPACK_PKCS12 = (
+    "take it apart: openssl pkcs12 -in FILE -clcerts -nokeys -out device.crt, "
+    "openssl pkcs12 -in FILE -nocerts -nodes -out device.key"
+)
 _PKCS7_OID = bytes.fromhex("06092a864886f70d0107")
 
 
@@ -224,7 +231,7 @@ def _what_der_is(data: bytes) -> tuple[str, str]:
 
     at = data.find(_PKCS7_OID, 0, 64)
     if at >= 0 and b"\x02\x01\x03" in data[:at]:  # PFX begins with its version, 3
-        return "PKCS#12", "take it apart: openssl pkcs12 -in FILE -nodes"
+        return "PKCS#12", _UNPACK_PKCS12
     if at >= 0:
         return _FOREIGN_LABELS["PKCS7"]
     for load, label in (

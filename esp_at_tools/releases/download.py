@@ -137,9 +137,8 @@ def _copy(response: HTTPResponse, stream: IO[bytes], have: int, total: int, prog
     progress(have, total)
     while True:
         try:
-            chunk = response.read(_CHUNK)
+            chunk = response.read1(_CHUNK)
         except (OSError, HTTPException) as error:
-            stream.flush()
             of = f" of {total}" if total else ""
             reason = _no_connection(error, response.url)
             raise _BrokenOffError(f"the connection ended after {have}{of} bytes: {reason}") from error
@@ -149,6 +148,7 @@ def _copy(response: HTTPResponse, stream: IO[bytes], have: int, total: int, prog
         if have > MAX_SIZE:
             raise DownloadError(f"over {MAX_SIZE} bytes came, more than a release has")
         stream.write(chunk)
+        stream.flush()  # what has come stays, even if this process is killed
         progress(have, total)
 
 
@@ -205,6 +205,7 @@ class _Redirects(HTTPRedirectHandler):
     ) -> Request | None:
         scheme = urlsplit(newurl).scheme.casefold()
         if scheme != "https" and (scheme, req.type) != ("http", "http"):
+            fp.close()
             raise DownloadError(f"the server points to {newurl[:200]}, which is not https")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 

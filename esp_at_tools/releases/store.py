@@ -225,9 +225,9 @@ def _fault(path: Path) -> str:
     except OSError as error:
         raise files.unreadable(path, error, ".zip") from error
     except _DAMAGE as error:
-        return f"it is a damaged .zip: {error}"
+        return f"is a damaged .zip: {error}"
     except EspAtError as error:
-        return error.message.removeprefix(f"{path}: ").replace(str(path), "it")
+        return error.message.removeprefix(f"{path}: ")
     if damaged is not None:
-        return f"{damaged} in it is damaged"
-    return "" if names else "it is empty"
+        return f"{damaged} is damaged"
+    return "" if names else "is empty"

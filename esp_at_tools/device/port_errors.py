@@ -97,7 +97,7 @@ def opening_error(port: str, number: int | None, text: str) -> DeviceError:
             f"{port}: another program has it open", "close it (a serial monitor, another flash) and try again"
         )
     if number in (errno.EACCES, errno.EPERM) or "Permission denied" in text:
-        return DeviceError(f"{port}: you may not open it", _permission_hint(port))
+        return DeviceError(f"{port}: you may not open it", permission_hint(port))
     if number in _NOT_A_PORT or "Could not configure port" in text:
         return DeviceError(f"{port}: is no serial port", _ports_hint())
     return DeviceError(f"{port}: cannot be opened: {text}", _ports_hint())
@@ -110,7 +110,7 @@ def _ports_hint() -> str:
     return f"the ports are {', '.join(names)}" if names else "no serial port is connected"
 
 
-def _permission_hint(port: str) -> str:
+def permission_hint(port: str) -> str:
     """Return how to be allowed to use a port; on Linux its group is what is missing."""
     if os.name != "posix":
         return "run it as a user who may"

@@ -13,7 +13,7 @@ from esp_at_tools.cli.common import NUMBER, PATH, Output, chip_name, current_out
 from esp_at_tools.cli.flash_hint import flash_lines
 from esp_at_tools.errors import InputError
 from esp_at_tools.firmware.firmware import Firmware, PkiDigest
-from esp_at_tools.firmware.migrate import GATT_TABLE, Carried, Lost, Migration, migrate
+from esp_at_tools.firmware.migrate import GATT_TABLE, Carried, Kept, Lost, Migration, migrate
 from esp_at_tools.settings.names import gatt_row_index
 
 MAX_ROWS_NAMED = 6
@@ -92,6 +92,11 @@ def _open(old_path: Path, new_path: Path, chip: str, offset: int | None) -> tupl
     if chip and told and chip != told:
         raise InputError(f"--chip {chip}: the firmware is for {told}", "leave --chip out")
     assumed = told or chip
+    for firmware in pair:
+        if assumed and not firmware.chip_name:
+            current_output().note(
+                f"{firmware.source.path}: does not tell its chip; taken to be for {assumed}"
+            )
     old, new = (
         firmware if firmware.chip_name or not assumed else Firmware.open(firmware.source.path, chip=assumed)
         for firmware in pair
@@ -205,15 +210,16 @@ def _remarks(carried: Carried, result: Migration) -> str:
     remarks = [carried.note] if carried.note else []
     if carried.name == GATT_TABLE:
         rows = [change.name for change in result.outcome.changes if gatt_row_index(change.name) is not None]
-        remarks.insert(0, f"{', '.join(rows[:MAX_ROWS_NAMED])}{' …' if len(rows) > MAX_ROWS_NAMED else ''}")
+        named = f"{', '.join(rows[:MAX_ROWS_NAMED])}{' …' if len(rows) > MAX_ROWS_NAMED else ''}"
+        remarks.insert(0, f"other than NEW's: {named}")
     if carried.official_default:
         remarks.append("OLD's is Espressif's default for its module")
     return f"  ({'; '.join(remarks)})" if remarks else ""
 
 
-def _kept(kept: Any) -> str:
-    old = "" if kept.old is None else f"not {_shown(kept.old)}: "
-    return f"{_shown(kept.value)}, {old}{kept.why}"
+def _kept(kept: Kept) -> str:
+    old = "" if kept.old is None else f", not {_shown(kept.old)}"
+    return f"{_shown(kept.value)}{old} ({kept.why})"
 
 
 def _why(lost: Lost) -> str:

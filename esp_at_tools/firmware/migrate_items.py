@@ -64,12 +64,14 @@ def plan_pki(old: Firmware, new: Firmware, app: bytes, plan: Plan) -> None:
         if target not in PKI_ITEMS:
             reason = "it is no certificate or key that AT firmware has a name for"
             plan.lost.append(Lost(name, reason, "save it with 'esp-at-tool nvs dump' if something reads it"))
-        elif {name, target} & plan.keep:
-            if now.get(target) != data:
-                plan.kept.append(Kept(target, _digest(now.get(target)), digest, "--keep asks for it"))
         elif target in taken:
-            if before[target] != data:
-                plan.lost.append(Lost(name, f"OLD has {target} too, which NEW reads", "see which is right"))
+            is_same = before[target] == data
+            reason = f"OLD has {target} too{', which is the same' if is_same else ', which NEW reads'}"
+            (plan.unneeded if is_same else plan.lost).append(Lost(name, reason))
+        elif target in plan.keep:
+            if now.get(target) != data or target != name:
+                had, own = _digest(now.get(target)), name if target != name else ""
+                plan.kept.append(Kept(target, had, digest, "--keep asks for it", own))
         elif (error := _no_place(new, target)) is not None:
             plan.lost.append(Lost(name, _reason(target, error), error.hint))
         else:
@@ -78,9 +80,7 @@ def plan_pki(old: Firmware, new: Firmware, app: bytes, plan: Plan) -> None:
             plan.carried.append(Carried(target, name, digest, now.get(target) != data, note))
         taken.add(target)
     plan.kept.extend(
-        Kept(name, PkiDigest.of(data), None, "OLD has none")
-        for name, data in now.items()
-        if name not in taken
+        Kept(name, PkiDigest.of(data), None, _none_in(old)) for name, data in now.items() if name not in taken
     )
     if isinstance(old.layout, LegacyLayout):
         for partition, error in old.layout.damaged.items():
@@ -90,12 +90,16 @@ def plan_pki(old: Firmware, new: Firmware, app: bytes, plan: Plan) -> None:
             )
 
 
+def _none_in(old: Firmware) -> str:
+    return "OLD is its settings alone" if old.kind == FACTORY_PARAM else "OLD has none"
+
+
 def _digest(data: bytes | None) -> PkiDigest | None:
     return None if data is None else PkiDigest.of(data)
 
 
 def _reason(name: str, error: InputError) -> str:
-    return error.message.removeprefix(f"{name}: ")
+    return error.message.removeprefix(f"{name}: ").replace("this firmware's", "NEW's")
 
 
 def _no_place(new: Firmware, name: str) -> InputError | None:
@@ -209,7 +213,7 @@ def plan_gatts(old: Firmware, new: Firmware, plan: Plan) -> None:
             rows.append(row)
     if not rows:
         if now:
-            plan.kept.append(Kept(GATT_TABLE, now, None, "OLD has none"))
+            plan.kept.append(Kept(GATT_TABLE, now, None, _none_in(old)))
     elif GATT_TABLE in plan.keep:
         if rows != now:
             plan.kept.append(Kept(GATT_TABLE, now, rows, "--keep asks for it"))
@@ -217,13 +221,16 @@ def plan_gatts(old: Firmware, new: Firmware, plan: Plan) -> None:
         hint = "give a NEW with Bluetooth LE, if the product needs it"
         plan.lost.append(Lost(GATT_TABLE, _reason("cfg0", error), hint))
     else:
-        table = _readable_rows(rows, plan) if new.layout.name == "modern" else rows
+        table, note = rows, ""
+        if old.layout.name != new.layout.name:
+            table, note = (
+                _without_long_values(rows, plan) if new.layout.name == "modern" else _with_lengths(rows)
+            )
         plan.request.gatt_table = table
-        note = "" if table == rows else "first values that NEW does not read are left out"
         plan.carried.append(Carried(GATT_TABLE, GATT_TABLE, table, table != now, note))
 
 
-def _readable_rows(rows: list[str], plan: Plan) -> list[str]:
+def _without_long_values(rows: list[str], plan: Plan) -> tuple[list[str], str]:
     """Return rows without the first values that firmware of the modern layout has no room for.
 
     The official tables have lost theirs in the same way when the layout changed.
@@ -247,7 +254,24 @@ def _readable_rows(rows: list[str], plan: Plan) -> list[str]:
         elif not fits:
             reason = f"its first value has {size} bytes, and NEW reads at most {MAX_READ_VALUE} of a table"
             plan.lost.append(Lost(f"cfg{number}", reason, "write it at run time with AT+BLEGATTSSETATTR"))
-    return table
+    return table, "" if table == rows else "first values that NEW does not read are left out"
+
+
+def _with_lengths(rows: list[str]) -> tuple[list[str], str]:
+    """Return rows in which no first value is shorter than it says: the legacy layout would read past it.
+
+    The modern layout leaves long first values out, and says their length all the same.
+    """
+    table = []
+    for text in rows:
+        try:
+            row = parse_row(text)
+        except InputError:  # told when the change is checked
+            table.append(text)
+            continue
+        size = len(row.value) // 2
+        table.append(replace(row, val_cur_len=size).to_text() if (row.val_cur_len or 0) > size else text)
+    return table, "" if table == rows else "val_cur_len is that of the values now"
 
 
 # --- the rest ------------------------------------------------------------------------------------

@@ -62,12 +62,14 @@ class Kept:
         value: NEW's value, None where it has none.
         old: OLD's value, None where it has none.
         why: why it is not carried.
+        old_name: what it was called in OLD, ``""`` where that is the same.
     """
 
     name: str
     value: Summary
     old: Summary
     why: str
+    old_name: str = ""
 
 
 @dataclass

@@ -85,7 +85,7 @@ def _has_place(new: Firmware, name: str) -> InputError | None:
 
 
 def _tell_lost(plan: Plan, name: str, value: Value, error: InputError) -> None:
-    reason = error.message.removeprefix(f"{name}: ")
+    reason = error.message.removeprefix(f"{name}: ").replace("this firmware's", "NEW's")
     if name == "platform":
         plan.unneeded.append(Lost(name, "NEW knows its chip without it"))
     elif name in _UNMISSED and _UNMISSED[name][0] == value:

@@ -129,19 +129,19 @@ def _idf(project: Path, given: Path | None) -> Path:
 @click.option("--output", "-o", type=PATH, required=True, metavar="FILE", help="The sdkconfig to write.")
 @json_option
 @talk_options
-def resolve(project: Path, idf: Path | None, name: str, silence: bool, output: Path) -> None:
+def resolve_command(project: Path, idf: Path | None, name: str, silence: bool, output: Path) -> None:
     """Make the full sdkconfig of a module, as ESP-IDF's build does, without cmake, compiler or installation.
 
     Read are the module's sdkconfig.defaults, those of AT_EXT_MODULE_CFG, and last what menuconfig has saved
     in sdkconfig.overlay/. Kconfig files are those of ESP-IDF, of the checkout, of AT_CUSTOM_COMPONENTS and of
     managed_components/ as far as that is on disk.
     """
-    from esp_at_tools.kconfig.resolve import resolve_all, with_overlay
+    from esp_at_tools.kconfig.resolve import resolve, with_overlay
 
     talk = current_output()
     module = open_module(project, idf, name, silence=silence)
     files = with_overlay(module.defaults, module.overlay)
-    resolved = resolve_all(module.tree, [files])[0]
+    resolved = resolve(module.tree, module.defaults, module.overlay)
     write_file(output, resolved.text.encode())
     warnings = [*module.warnings, *resolved.warnings]
     for warning in warnings:

@@ -90,6 +90,7 @@ def _session(tree: KconfigTree, text: str, environment: Mapping[str, str]) -> st
             "KCONFIG_CONFIG": str(path),
             "COMPONENT_SDKCONFIG_RENAMES": ";".join(str(each) for each in tree.renames),
             "SDKCONFIG_RENAMES_LIST_SEPARATOR": "semicolon",
+            "KCONFIG_REPORT_VERBOSITY": "quiet",  # oddities of ESP-IDF's own Kconfig files
         }
         try:
             done = subprocess.run(  # noqa: S603 - a program of this installation, with a path of the tree

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,12 +11,13 @@ from typing import Any
 
 from esp_at_tools.errors import InputError
 from esp_at_tools.files import read_file
-from esp_at_tools.formats.sdkconfig import Sdkconfig
+from esp_at_tools.formats.sdkconfig import OFF, Sdkconfig
 from esp_at_tools.kconfig.library import ask
 from esp_at_tools.kconfig.tree import KconfigTree, find_tree
 
 _MAX_DEFAULTS = 1 << 20
-_TRANSLATED = " was replaced with "
+_NOTES = (" was replaced with ", "Trying to set symbol ")
+"""What marks the library's messages that tell of nothing wrong: official defaults cause them too."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Resolved:
     Attributes:
         text: the file, byte for byte as ESP-IDF's build writes it.
         warnings: what is questionable: options that the tree does not have, values that were not taken.
-        notes: what is only worth knowing: old names that were translated.
+        notes: what is only worth knowing, such as old names that were translated.
     """
 
     text: str
@@ -64,7 +66,26 @@ def resolve_sdkconfig(
         ExternalToolError: esp-idf-kconfig ended without an answer.
     """
     tree = find_tree(project, idf, chip, environment=environment)
-    return resolve_all(tree, [with_overlay(defaults, overlay)], environment=environment)[0]
+    return resolve(tree, defaults, overlay, environment=environment)
+
+
+def resolve(
+    tree: KconfigTree,
+    defaults: Sequence[Path],
+    overlay: Path | None = None,
+    *,
+    environment: Mapping[str, str] | None = None,
+) -> Resolved:
+    """Return the full sdkconfig of one module; options of the overlay that have no effect are warned of.
+
+    Raises:
+        InputError, FormatError, ExternalToolError: see :func:`resolve_sdkconfig`.
+    """
+    files = with_overlay(defaults, overlay)
+    resolved = resolve_all(tree, [files], environment=environment)[0]
+    if overlay is None or overlay not in files:
+        return resolved
+    return dataclasses.replace(resolved, warnings=(*resolved.warnings, *_without_effect(overlay, resolved)))
 
 
 def resolve_all(
@@ -112,9 +133,26 @@ def _resolved(job: Mapping[str, Any]) -> Resolved:
     messages: list[str] = job["messages"]
     return Resolved(
         job["text"],
-        (*_unknown(job["unknown"]), *(each for each in messages if _TRANSLATED not in each)),
-        tuple(each for each in messages if _TRANSLATED in each),
+        (*_unknown(job["unknown"]), *(each for each in messages if not _is_note(each))),
+        tuple(each for each in messages if _is_note(each)),
     )
+
+
+def _is_note(message: str) -> bool:
+    return any(mark in message for mark in _NOTES)
+
+
+def _without_effect(overlay: Path, resolved: Resolved) -> Iterator[str]:
+    """Yield a warning for each option of an overlay that has another value nevertheless."""
+    wanted, config = Sdkconfig.from_text(_text(overlay), str(overlay)), resolved.config
+    for name, value in wanted.options.items():
+        now = config.get(name)
+        same = now == value or (now is None and value == OFF)
+        if not same and (wanted.number(name) is None or wanted.number(name) != config.number(name)):
+            if any(name in warning for warning in resolved.warnings):
+                continue  # it has been said why
+            what = "is absent: an option that it depends on is off" if now is None else f"is {now}"
+            yield f"{overlay}: CONFIG_{name}={value} has no effect: it {what}"
 
 
 def _unknown(found: Sequence[tuple[str, str, str]]) -> Iterator[str]:

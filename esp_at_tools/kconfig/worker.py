@@ -49,7 +49,9 @@ class Tree:
         """
         from esp_kconfiglib.core import Kconfig
 
+        _listen(messages)
         self._kconfig = Kconfig(request["kconfig"])
+        _listen(messages)  # Kconfig puts another listener in the place of any before it
         self._kconfig.load_rename_files(request["renames"])
         self._source, self._result = folder / "defaults", folder / "sdkconfig"
         self._messages = messages
@@ -148,7 +150,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     from esp_kconfiglib.core import KconfigError
     from esp_kconfiglib.kconfig_grammar import KconfigParseError
 
-    messages = _listen()
+    messages: list[str] = []
     try:
         with tempfile.TemporaryDirectory() as folder:
             tree = Tree(request, Path(folder), messages)
@@ -168,12 +170,10 @@ def _without_empty_values(text: str) -> str:
     return "".join(f"{line}n\n" if line.endswith("=") else f"{line}\n" for line in lines)
 
 
-def _listen() -> list[str]:
-    """Return a list to which the library's warnings and notes are added from now on."""
+def _listen(messages: list[str]) -> None:
+    """Let the library's warnings and notes be added to ``messages`` from now on, instead of printed."""
     from esp_pylib.logger import EspLog, EspLogBase
     from rich.text import Text
-
-    messages: list[str] = []
 
     def keep(*args: Any, **_options: Any) -> None:
         messages.append(Text.from_markup(" ".join(str(arg) for arg in args[1:])).plain)
@@ -186,7 +186,6 @@ def _listen() -> list[str]:
     )
     listener: Any = type("Listener", (EspLogBase,), methods)
     EspLog.set_logger(listener())
-    return messages
 
 
 def main() -> None:

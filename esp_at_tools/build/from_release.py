@@ -87,9 +87,7 @@ def recipe_from_release(path: Path, name: str | None, options: Options) -> Recip
         app=b"" if options.config_only else _app(source, flash_map, notes),
     )
     if not recipe.sdkconfig and not recipe.sdkconfig_defaults:
-        notes.append(
-            "an image does not tell its sdkconfig, so none is in the folder; --sdkconfig FILE adds it"
-        )
+        notes.append("the source has no sdkconfig, so the build has none; --sdkconfig FILE adds it")
     if options.config_only:
         notes.append("no application is in it (--config-only)")
     return _named(replace(recipe, notes=tuple(notes)), name, options)

@@ -30,7 +30,7 @@ class BuildSource:
 
     Attributes:
         kind: built-in definitions, an esp-at tree, a firmware on disk, an official release.
-        path: the tree or the firmware.
+        path: the tree or the firmware; of an official release, its file once that is there.
         version: of the official release: ``v4.1.1.0``, ``latest`` or ``recommended``.
     """
 
@@ -68,6 +68,8 @@ class BuildSource:
         """What people call it."""
         if self.kind == "definitions":
             return "the built-in definitions"
+        if self.version and self.path is not None:
+            return f"{self.path.name} ({self.version})"
         return self.version or str(self.path)
 
 
@@ -168,6 +170,7 @@ def run(job: Job) -> Built:
     Raises:
         EspAtError: what is asked for is impossible, or cannot be written.
     """
+    job = _obtained(job)
     recipe = customise(recipe_of(job), job.options)
     flashed = parts(recipe)
     files = built_files(recipe)
@@ -182,6 +185,9 @@ def run(job: Job) -> Built:
 def recipe_of(job: Job) -> Recipe:
     """Return what the source makes of a module, before it is customised.
 
+    Args:
+        job: an official release must have been obtained.
+
     Raises:
         EspAtError: the source cannot be read, or does not have the module.
     """
@@ -194,7 +200,7 @@ def recipe_of(job: Job) -> Recipe:
         return _from_tree(source.path or Path(), job.module, options)
     from esp_at_tools.build.from_release import recipe_from_release
 
-    return recipe_from_release(_firmware(source, job.module), job.module, options)
+    return recipe_from_release(source.path or Path(), job.module, options)
 
 
 def _from_definitions(name: str, options: Options) -> Recipe:
@@ -229,17 +235,19 @@ def _from_tree(path: Path, name: str, options: Options) -> Recipe:
     return recipe_from_tree(path, name, options)
 
 
-def _firmware(source: BuildSource, name: str | None) -> Path:
-    """Return the file or folder of a release; an official one is downloaded where it is not there yet."""
-    if source.path is not None:
-        return source.path
-    if name is None:
+def _obtained(job: Job) -> Job:
+    """Return the job with the file of an official release, which is downloaded if it is not there yet."""
+    source = job.source
+    if source.kind != "official":
+        return job
+    if job.module is None:
         raise InputError(
             f"--source {source.version}: of which module?", "--module names it, e.g. ESP32C3/MINI-1"
         )
     from esp_at_tools.releases.store import release_file
 
-    return release_file(name, source.version)
+    path = release_file(job.module, source.version, module_folder=job.options.module_folder)
+    return replace(job, source=replace(source, path=path))
 
 
 # --- what to say ---------------------------------------------------------------------------------

@@ -60,7 +60,7 @@ def test_it_prints_the_path_alone(cli, cache, server):
     path = cache / MINI / "v4.1.1.0" / "ESP32-C3-MINI-1-AT-V4.1.1.0.zip"
     assert (done.status, done.out) == (0, f"{path}\n")
     assert f"downloading {server.url}{ADDRESS}\n" in done.err
-    assert "v4.1.1.0 (recommended): 39.2 KB, downloaded, SHA-256 " in done.err
+    assert "v4.1.1.0 (recommended): 39.2 KB, downloaded\nSHA-256 " in done.err
     again = cli("fetch", f"{MINI}@latest", "--offline")
     assert (again.out, len(server.seen)) == (done.out, 1)
     assert "downloading" not in again.err

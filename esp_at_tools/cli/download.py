@@ -73,5 +73,5 @@ def download_progress(talk: Output, release: Release, server: str = "") -> Itera
 def _bar(talk: Output) -> Bar:
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(binary_units=True))
     return Progress(*columns, TransferSpeedColumn(), console=talk.console(sys.stderr), transient=True)

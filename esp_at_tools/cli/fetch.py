@@ -80,8 +80,9 @@ def command(
     hint = " (recommended)" if release.recommended else ""
     talk.note(
         f"{release.full_name} {release.version}{hint}: {format_size(obtained.size)}, "
-        f"{'in the cache already' if obtained.cached else 'downloaded'}, SHA-256 {obtained.sha256}"
+        f"{'in the cache already' if obtained.cached else 'downloaded'}"
     )
+    talk.note(f"SHA-256 {obtained.sha256}")
     talk.result(str(target or obtained.path))
 
 
@@ -161,13 +162,15 @@ def _list(talk: Output, found: Sequence[Release], server: str) -> None:
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD if is_terminal(sys.stdout) else None, pad_edge=False)
-    for column in ("module", "version", "", "address"):
-        table.add_column(column, no_wrap=column != "address", overflow="fold")
+    wide = not is_terminal(sys.stdout)
+    table = Table(box=None if wide else box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("module", "version", "", "address" if wide else "file"):
+        table.add_column(column, no_wrap=True)
     for each, path in rows:
         notes = [
             word for word, true in (("recommended", each.recommended), ("cached", path.is_file())) if true
         ]
-        table.add_row(each.full_name, each.version, ", ".join(notes), address_at(each, server))
-    talk.console(width=None if is_terminal(sys.stdout) else _UNLIMITED).print(table)
+        what = address_at(each, server) if wide else each.file_name
+        table.add_row(each.full_name, each.version, ", ".join(notes), what)
+    talk.console(width=_UNLIMITED if wide else None).print(table)
     talk.note(f"releases are kept in {slot(found[0]).path.parents[3]}; {CACHE_VARIABLE} names another folder")

@@ -157,19 +157,26 @@ PATH = _PathType(path_type=Path)
 
 
 def input_file(path: Path, *, replaced: bool = False) -> Path:
-    """Return the file or folder that an INPUT is: the path, or the official release ``NAME@VERSION``.
+    """Return the file or folder that an INPUT is: a path, a release ``NAME@VERSION``, or ``port:PORT``.
 
-    A release is downloaded if it is not in the cache; a path that exists is always that path.
+    A release is downloaded if it is not in the cache, and the flash of the module on a port is read; a
+    path that exists is always that path.
 
     Args:
         path: as given.
-        replaced: it is to be changed in place, which a release is not.
+        replaced: it is to be changed in place, which neither of the two is.
 
     Raises:
         InputError: there is no such release, or it cannot be had.
+        DeviceError: the module on the port cannot be read.
     """
-    if "@" not in path.name or os.path.lexists(path):
+    is_port = path.parts[:1] and path.parts[0].startswith("port:")
+    if not (is_port or "@" in path.name) or os.path.lexists(path):
         return path
+    if is_port:
+        from esp_at_tools.cli.device_input import port_input
+
+        return port_input(path, current_output(), replaced=replaced)
     from esp_at_tools.cli.download import release_input
 
     return release_input(path, current_output(), replaced=replaced)

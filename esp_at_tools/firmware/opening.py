@@ -36,6 +36,10 @@ MAX_LONE_NVS = 1 << 20
 """No AT firmware has a larger ``mfg_nvs``; a larger file is a flash image."""
 
 
+held: dict[Path, bytes] = {}
+"""Inputs that are no files, such as the flash of a device that was read, by the name they go by."""
+
+
 def open_source(path: Path) -> Source:
     """Return an input as flash, whatever its form.
 
@@ -45,6 +49,8 @@ def open_source(path: Path) -> Source:
     Raises:
         InputError: it cannot be read, or is no firmware.
     """
+    if path in held:
+        return FileSource(path, held[path], _kind_of(held[path]))
     if path.is_dir():
         from esp_at_tools.firmware.release import open_folder
 

@@ -100,6 +100,25 @@ class ProfileTemplate:
         self._scalars(note)
         return frozenset(found)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The settings and PKI items that it changes."""
+        nodes = (self.root.entries.get(section, (0, None))[1] for section in ("settings", "pki"))
+        return tuple(name for node in nodes if isinstance(node, MappingNode) for name in node.entries)
+
+    def split(self) -> tuple[ProfileTemplate, ProfileTemplate]:
+        """Return what is the same for every row, and what has ``{column}`` in it."""
+        kept: list[dict[str, tuple[int, Node]]] = [{}, {}]
+        for section, (line, node) in self.root.entries.items():
+            if not isinstance(node, MappingNode):
+                kept[_has_column(node)][section] = (line, node)
+                continue
+            for varies in (False, True):
+                inner = {key: item for key, item in node.entries.items() if _has_column(item[1]) is varies}
+                kept[varies][section] = (line, MappingNode(inner))
+        fixed, varying = (ProfileTemplate(self.path, MappingNode(entries)) for entries in kept)
+        return fixed, varying
+
     def fill(self, row: Mapping[str, str] | None) -> Profile:
         """Return the profile, with ``{column}`` in its values replaced.
 
@@ -197,6 +216,10 @@ _KINDS = {
     "timestamp": "a date",
     "other": "something else than text",
 }
+
+
+def _has_column(node: Node) -> bool:
+    return isinstance(node, ScalarNode) and any(match[1] for match in _COLUMN.finditer(node.text))
 
 
 def _scalar(what: str, node: Node) -> ScalarNode:

@@ -1,0 +1,216 @@
+"""Certificates and keys by the ten thousand: what may be said of each, and whether it may be stored.
+
+The verdict is that of :func:`esp_at_tools.firmware.modify.judge_pki_item`. Most items of a batch are
+alike, PEM as every tool writes it with an RSA or P-256 key, and of those it can be seen in a tenth of
+the time that no check stands against them. Whatever is not so plainly right goes through the checks.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from esp_at_tools.errors import FormatError
+from esp_at_tools.firmware.modify import judge_pki_item
+from esp_at_tools.settings.names import PKI_ITEMS
+
+PROVEN = frozenset(
+    {
+        "pki-expired", "pki-not-yet-valid", "pki-rejected-form", "pki-encrypted", "pki-unsupported-key",
+        "pki-unsupported-signature", "pki-no-pem", "pki-no-final-newline", "pki-critical-extension",
+    }
+)  # fmt: skip
+"""The checks that can refuse an item and that the quick way knows to pass; with any other it is not taken."""
+PROVEN_OF_SETS = frozenset({"pki-mismatch"})
+
+_PEM = re.compile(
+    rb"-----BEGIN (CERTIFICATE|(?:RSA |EC )?PRIVATE KEY)-----\n"
+    rb"((?:[A-Za-z0-9+/]{64}\n)*[A-Za-z0-9+/]{1,64}={0,2})\n"
+    rb"-----END \1-----\n"
+)
+_SOUND_HASHES = ("sha256", "sha384", "sha512")
+_RSA_BITS = (2048, 3072)
+_READ_EXTENSIONS = ("2.5.29.14", "2.5.29.15", "2.5.29.17", "2.5.29.19", "2.5.29.35", "2.5.29.37")
+"""Those that may be critical."""
+_SETS: dict[str, dict[str, str]] = {}
+for _item in PKI_ITEMS.values():
+    _SETS.setdefault(_item.role, {})[_item.kind] = _item.name
+_MAX_KEPT = 128
+
+
+@dataclass(frozen=True)
+class ItemVerdict:
+    """What is known of one item.
+
+    Attributes:
+        refused: whether something stands against storing it.
+        public: SHA-256 of its public key, ``""`` where it cannot be told.
+        fingerprint: SHA-256 of the first certificate's DER, lower-case hex; ``""`` for a key.
+        not_after: the last moment at which that certificate is valid.
+        warnings: what is questionable.
+    """
+
+    refused: bool
+    public: str = ""
+    fingerprint: str = ""
+    not_after: datetime | None = None
+    warnings: tuple[str, ...] = ()
+
+
+class PkiJudge:
+    """Judges items, and remembers the last ones, since a batch has some in common.
+
+    Args:
+        now: the moment at which certificates must be valid, with a time zone.
+        force: what is risky is allowed.
+    """
+
+    def __init__(self, now: datetime, *, force: bool) -> None:
+        """Find out whether the quick way can be trusted."""
+        from esp_at_tools.pki import checks, item_checks, set_checks
+
+        self._library = _Library()
+        self._now = now
+        self._force = force
+        self._known: dict[tuple[str, bytes], ItemVerdict] = {}
+        tables: Any = getattr(checks, "CHECKS", item_checks.ITEM_CHECKS)
+        self.quick_items = _deciding(tables) <= PROVEN
+        self.quick_sets = _deciding(set_checks.SET_CHECKS) <= PROVEN_OF_SETS
+
+    def item(self, name: str, data: bytes) -> ItemVerdict:
+        """Judge one item for its place."""
+        key = (name, data)
+        verdict = self._known.get(key)
+        if verdict is None:
+            verdict = (self._plain(name, data) if self.quick_items else None) or self._checked(name, data)
+            if len(self._known) >= _MAX_KEPT:
+                self._known.clear()
+            self._known[key] = verdict
+        return verdict
+
+    def sets_refused(self, changed: Iterable[str], after: Mapping[str, bytes]) -> bool:
+        """Tell whether something stands against the sets to which changed items belong.
+
+        Args:
+            changed: names of the items that change.
+            after: all items as they will be.
+        """
+        for role in {PKI_ITEMS[name].role for name in changed}:
+            names = _SETS[role]
+            certificate, key = names["certificate"], names["private_key"]
+            if self.quick_sets and not (certificate in after and key in after):
+                continue
+            if self.quick_sets:
+                ours, theirs = (
+                    self.item(key, after[key]).public,
+                    self.item(certificate, after[certificate]).public,
+                )
+                if ours and ours == theirs:
+                    continue
+            if self._set_refused({kind: after.get(name) for kind, name in names.items()}):
+                return True
+        return False
+
+    def _set_refused(self, parts: Mapping[str, bytes | None]) -> bool:
+        from esp_at_tools.pki.checks import check_set
+
+        return self._against(check_set(parts["ca"], parts["certificate"], parts["private_key"]))
+
+    def _against(self, findings: Iterable[Any]) -> bool:
+        return any(found.impossible or (found.risky and not self._force) for found in findings)
+
+    def _checked(self, name: str, data: bytes) -> ItemVerdict:
+        """Judge an item by all checks."""
+        from esp_at_tools.pki.items import describe, load
+
+        findings = judge_pki_item(name, data, self._now)
+        try:
+            contents = load(data, name, PKI_ITEMS[name].kind)
+            info = describe(contents, data)
+        except FormatError:
+            return ItemVerdict(refused=True)
+        first = contents.certificates[0] if contents.certificates else None
+        return ItemVerdict(
+            self._against(findings),
+            info.public_key_sha256,
+            _fingerprint(first) if first else "",
+            info.not_after,
+            tuple(found.message for found in findings if found.level != "info"),
+        )
+
+    def _plain(self, name: str, data: bytes) -> ItemVerdict | None:
+        """Return the verdict on an item against which nothing can stand, None if that is not plain to see."""
+        match = _PEM.fullmatch(data)
+        if match is None:
+            return None
+        label, digits = match[1], match[2].replace(b"\n", b"")
+        kind = PKI_ITEMS[name].kind
+        if len(digits) % 4 or (label == b"CERTIFICATE") is not (kind == "certificate"):
+            return None
+        try:
+            der = base64.b64decode(digits)
+            return self._plain_certificate(der) if kind == "certificate" else self._plain_key(der)
+        except Exception:  # noqa: BLE001 - whatever the library says: the checks find out
+            return None
+
+    def _plain_certificate(self, der: bytes) -> ItemVerdict | None:
+        certificate = self._library.load_certificate(der)
+        before, after = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        algorithm = certificate.signature_hash_algorithm
+        if (
+            not before <= self._now <= after
+            or certificate.serial_number <= 0
+            or algorithm is None
+            or algorithm.name not in _SOUND_HASHES
+        ):
+            return None
+        for each in certificate.extensions:
+            if each.critical and each.oid.dotted_string not in _READ_EXTENSIONS:
+                return None
+        public = self._library.public(certificate.public_key())
+        return ItemVerdict(False, public, hashlib.sha256(der).hexdigest(), after) if public else None
+
+    def _plain_key(self, der: bytes) -> ItemVerdict | None:
+        key = self._library.load_key(der)
+        public = self._library.public(key.public_key()) if key is not None else ""
+        return ItemVerdict(False, public) if public else None
+
+
+class _Library:
+    """What the quick way needs of the cryptography library, looked up once."""
+
+    def __init__(self) -> None:
+        from cryptography.hazmat.primitives.asymmetric import ec, rsa
+        from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+        from cryptography.x509 import load_der_x509_certificate
+
+        from esp_at_tools.pki.items import _parse_key
+
+        self.load_certificate = load_der_x509_certificate
+        self.load_key = _parse_key
+        self._curve, self._rsa = ec.EllipticCurvePublicKey, rsa.RSAPublicKey
+        self._form = Encoding.DER, PublicFormat.SubjectPublicKeyInfo
+
+    def public(self, key: Any) -> str:
+        """Return the SHA-256 of a public key that every firmware computes with, ``""`` for another."""
+        if isinstance(key, self._rsa):
+            plain = key.key_size in _RSA_BITS
+        else:
+            plain = isinstance(key, self._curve) and key.curve.name == "secp256r1"
+        return hashlib.sha256(key.public_bytes(*self._form)).hexdigest() if plain else ""
+
+
+def _deciding(table: Iterable[Any]) -> set[str]:
+    """Return the ids of the checks that can refuse something."""
+    return {check.id for check in table if check.risky or check.level == "error"}
+
+
+def _fingerprint(certificate: Any) -> str:
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    return hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest()

@@ -1,0 +1,329 @@
+"""A batch from beginning to end: rows in, files and manifest out, whatever interrupts it.
+
+The order that makes an interruption harmless: outputs are complete on disk under temporary names, then
+they take their places, then the manifest names them. So every line of the manifest is true at any
+moment, and the lines are a beginning of the list, where ``--resume`` goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from pathlib import Path
+
+from esp_at_tools import files
+from esp_at_tools.batch import folder as folders
+from esp_at_tools.batch.devices import ID, MAC, BadRow, Row
+from esp_at_tools.batch.digests import DigestTable
+from esp_at_tools.batch.ids import check_id, check_mac, id_digest, mac_digest, shard_of, shown
+from esp_at_tools.batch.job import Emit, Job, output_name
+from esp_at_tools.batch.log import ManifestLog
+from esp_at_tools.batch.manifest import Entry, encode, header, manifest_name, printable, told
+from esp_at_tools.batch.plan import Options, Plan
+from esp_at_tools.batch.worker import Result, results_in_turn
+from esp_at_tools.errors import EspAtError, InputError
+
+__all__ = ["Failure", "Options", "Progress", "Summary", "run_batch"]
+
+MAX_FAILURES = 1000
+"""Failures that are told one by one; the manifest has all."""
+MAX_WARNINGS = 20
+
+_GROUP_ROWS = 64
+_GROUP_LINES = 8 * _GROUP_ROWS
+_GROUP_BYTES = 32 << 20
+"""What is flushed to disk together: at most so many devices, and so many bytes of outputs."""
+
+
+@dataclass
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        rows: devices in the list.
+        row: number of the row up to which everything is done.
+        first: number of the row before which an earlier run had done everything.
+        done: devices whose outputs were written.
+        kept: devices whose outputs an earlier run has written.
+        failed: devices that failed.
+        seconds: since this run began with the devices.
+    """
+
+    rows: int
+    row: int = 0
+    first: int = 0
+    done: int = 0
+    kept: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        """Devices per second."""
+        return (self.done + self.failed) / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def remaining(self) -> float | None:
+        """Seconds until the end, as it looks; None while that cannot be told."""
+        passed = self.row - self.first
+        return self.seconds * (self.rows - self.row) / passed if passed > 0 else None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A device that failed."""
+
+    id: str
+    row: int
+    error: str
+
+
+@dataclass
+class Summary:
+    """What a run did.
+
+    Attributes:
+        manifest: where it is told row by row.
+        emit: what was written for each device.
+        progress: the numbers.
+        failures: the first of them.
+        warnings: the first of them.
+        warned: how many devices have warnings.
+    """
+
+    manifest: Path
+    emit: Emit
+    progress: Progress
+    failures: list[Failure] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    warned: int = 0
+
+
+Watch = Callable[[Progress], None]
+
+
+def run_batch(options: Options, watch: Watch = lambda _progress: None) -> Summary:
+    """Make the outputs of a list of devices, or of one shard of it, or go on with that.
+
+    Args:
+        options: what to do.
+        watch: told how far it is, every now and then.
+
+    Raises:
+        InputError: the firmware, the profile, the list as a whole or the folder is wrong. A row that is
+            wrong is no error here; it fails alone and stands in the manifest and in the summary.
+    """
+    plan = Plan.of(options)
+    told_before = folders.prepare(options.output, plan.state, options.shard, resume=options.resume)
+    with folders.work_folder(options.output, options.shard) as work:
+        run = _Run(options, plan, work, watch)
+        run.summary.warnings += [*plan.warnings, *told_before]
+        run.all()
+    return run.summary
+
+
+@dataclass
+class _Group:
+    """Devices that are flushed to disk together.
+
+    Attributes:
+        rows: those that must be made.
+        devices: all, as their lines are known before.
+        made: which of them must be made.
+        last: number of the last row that is in it, or was passed over before it.
+    """
+
+    rows: list[Row] = field(default_factory=list)
+    devices: list[Entry] = field(default_factory=list)
+    made: list[bool] = field(default_factory=list)
+    last: int = 0
+
+    def add(self, device: Entry, row: Row | None = None) -> None:
+        """Add a device, with its row if it must be made."""
+        self.devices.append(device)
+        self.made.append(row is not None)
+        if row is not None:
+            self.rows.append(row)
+
+
+class _Run:
+    """A run under way."""
+
+    def __init__(self, options: Options, plan: Plan, work: Path, watch: Watch) -> None:
+        self._options = options
+        self._plan = plan
+        self._work = work
+        self._watch = watch
+        self._folder = options.output
+        self._kinds = plan.kinds
+        self._ids, self._macs, self._certificates = DigestTable(), DigestTable(), DigestTable()
+        self._began = time.monotonic()
+        path = self._folder / manifest_name(options.shard)
+        self.summary = Summary(path, plan.emit, Progress(plan.devices.rows))
+        self._log = ManifestLog(path, header(self._kinds))
+
+    def all(self) -> None:
+        """Make all devices."""
+        self._log.survey(self._note_certificates)
+        if len(self._kinds) > 1:
+            for kind in self._kinds:
+                (self._folder / kind).mkdir(mode=folders.FOLDER_MODE, exist_ok=True)
+        options = self._options
+        job = Job(
+            options.input.absolute(), options.devices.absolute().parent, self._work.absolute(),
+            datetime.now(timezone.utc), self._kinds, options.profile and options.profile.absolute(),
+            options.force, options.chip, options.partition_table_offset, options.parameter_offset,
+        )  # fmt: skip
+        with self._log.opened(self._work):
+            self._began = time.monotonic()
+            for group, results in results_in_turn(job, self._groups(), self._processes()):
+                self._commit(group, results)
+
+    def _processes(self) -> int:
+        """Return how many processes work; starting some does not pay for a few devices."""
+        wanted = self._options.processes or os.cpu_count() or 1
+        groups = -(-self._plan.devices.rows // self._group_rows())
+        return max(1, min(wanted, groups))
+
+    def _group_rows(self) -> int:
+        return max(1, min(_GROUP_ROWS, _GROUP_BYTES // max(self._plan.output_size, 1)))
+
+    def _note_certificates(self, entry: Entry) -> None:
+        if self._options.unique_certificates:
+            for fingerprint in entry.certificate_sha256.split():
+                self._certificates.add(bytes.fromhex(fingerprint[:32]), int(entry.row))
+
+    # --- rows in -------------------------------------------------------------------------------
+
+    def _groups(self) -> Iterator[_Group]:
+        """Return the devices of this shard that have no line yet, or must be made again."""
+        group, most = _Group(), self._group_rows()
+        for row in self._plan.devices:
+            entry, error, mine = self._judged(row)
+            group.last = row.number
+            if not mine:
+                continue
+            old = self._log.next(entry)
+            if old is not None:
+                self.summary.progress.kept += 1
+                if self._log.aside:
+                    group.add(old)
+            elif error is not None:
+                message = told(error, row.number, row.line)
+                group.add(replace(entry, status="failed", error=message))
+            elif isinstance(row, Row):
+                group.add(entry, row)
+            if not group.devices:
+                self.summary.progress.first = row.number
+            if len(group.rows) >= most or len(group.devices) >= _GROUP_LINES:
+                yield group
+                group = _Group(last=row.number)
+        yield group
+
+    def _judged(self, row: Row | BadRow) -> tuple[Entry, EspAtError | None, bool]:
+        """Return a row's line as far as it is known, what stands against it, and whether it is ours."""
+        if isinstance(row, BadRow):
+            entry = Entry(row.id, "", "", "failed", "", str(row.number))
+            return entry, row.error, self._is_mine(row.key)
+        identifier = row.values.get(ID, "")
+        digest = id_digest(identifier)
+        mine = self._is_mine(digest)
+        error: EspAtError | None = None
+        mac = ""
+        try:
+            check_id(identifier)
+        except InputError as found:
+            error = found
+        else:
+            before = self._ids.add(digest, row.number) if mine else 0
+            if before:
+                error = InputError(
+                    f"the id {shown(identifier)} was already in row {before}",
+                    "every device has its own; capitals make no difference",
+                )
+        try:
+            mac = check_mac(row.values[MAC]) if row.values.get(MAC) else ""
+            before = self._macs.add(mac_digest(mac), row.number) if mac else 0
+            if before:
+                error = error or InputError(
+                    f"the MAC address {mac} was already in row {before}", "every device has its own"
+                )
+        except InputError as found:
+            error = error or found
+        name = identifier if error is None else printable(identifier)
+        return Entry(name, "", "", "", "", str(row.number), mac), error, mine
+
+    def _is_mine(self, digest: bytes) -> bool:
+        shard = self._options.shard
+        return shard is None or shard_of(digest, shard[1]) == shard[0]
+
+    # --- files and lines out -------------------------------------------------------------------
+
+    def _commit(self, group: _Group, results: list[Result]) -> None:
+        """Give a group's outputs their names, then tell the manifest."""
+        made = iter(results)
+        lines = []
+        for device, is_made in zip(group.devices, group.made, strict=True):
+            entry = self._placed(device, next(made)) if is_made else device
+            self.summary.progress.done += is_made and entry.ok
+            if not entry.ok:
+                self._note_failure(entry)
+            lines.append(encode(entry, self._kinds))
+        if results:
+            self._sync_folders()
+        self._log.append(b"".join(lines), group.last)
+        progress = self.summary.progress
+        progress.row, progress.seconds = group.last, time.monotonic() - self._began
+        self._watch(progress)
+
+    def _placed(self, device: Entry, result: Result) -> Entry:
+        """Give one device's outputs their names and return its line."""
+        if result.warnings:
+            self.summary.warned += 1
+            room = MAX_WARNINGS - len(self.summary.warnings)
+            self.summary.warnings += [f"row {device.row}: {text}" for text in result.warnings[: max(room, 0)]]
+        error = result.error or self._repeated(device, result)
+        if error:
+            for output in result.outputs:
+                (self._work / output.staged).unlink()
+            return replace(device, status="failed", error=error)
+        entry = replace(
+            device,
+            status="ok",
+            certificate_sha256=" ".join(result.certificates),
+            certificate_not_after=result.not_after,
+        )
+        for output in result.outputs:
+            name = output_name(device.id, output.kind, self._kinds)
+            os.replace(self._work / output.staged, self._folder / name)  # noqa: PTH105 - once for each device
+            if output.kind == self._kinds[0]:
+                entry = replace(entry, file=name, sha256=output.sha256)
+            else:
+                entry = replace(entry, mfg_nvs_file=name, mfg_nvs_sha256=output.sha256)
+        return entry
+
+    def _repeated(self, device: Entry, result: Result) -> str:
+        """Return what is wrong if another device has a certificate of this one."""
+        if not self._options.unique_certificates:
+            return ""
+        number = int(device.row)
+        digests = [bytes.fromhex(fingerprint[:32]) for fingerprint in result.certificates]
+        for digest, fingerprint in zip(digests, result.certificates, strict=True):
+            before = self._certificates.get(digest)
+            if before not in (0, number):
+                return f"row {number}: its certificate {fingerprint[:16]}… is already that of row {before}"
+        for digest in digests:
+            self._certificates.add(digest, number)
+        return ""
+
+    def _note_failure(self, entry: Entry) -> None:
+        self.summary.progress.failed += 1
+        if len(self.summary.failures) < MAX_FAILURES:
+            self.summary.failures.append(Failure(entry.id, int(entry.row), entry.error))
+
+    def _sync_folders(self) -> None:
+        for kind in self._kinds if len(self._kinds) > 1 else ("",):
+            files.sync_folder(self._folder / kind)

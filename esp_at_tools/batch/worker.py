@@ -1,0 +1,283 @@
+"""Making a group of devices in one process, and several groups in several.
+
+A worker writes outputs to temporary names, hashes them and flushes them to disk; giving them their
+names, and telling the manifest, is for the process that began the run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+
+from esp_at_tools import files
+from esp_at_tools.batch.devices import Row
+from esp_at_tools.batch.job import Job, Kind
+from esp_at_tools.batch.maker import Chunks, Made, Maker
+from esp_at_tools.batch.manifest import told
+from esp_at_tools.errors import EspAtError, InputError
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+    from multiprocessing.process import BaseProcess
+
+_AT_ONCE = 2
+"""Groups that a process has at hand, so that it does not wait for the next one."""
+_AHEAD = 3
+"""Groups for each process that may be ready before their turn."""
+_END_TIMEOUT = 10.0
+
+
+@dataclass(frozen=True)
+class Output:
+    """A file that is complete on disk but does not stand in its place yet.
+
+    Attributes:
+        kind: what it is.
+        staged: its name in the folder for such files.
+        sha256: lower-case hex.
+    """
+
+    kind: Kind
+    staged: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one row.
+
+    Attributes:
+        error: why it failed, blank where it did not.
+        outputs: its files.
+        certificates: see :class:`esp_at_tools.batch.maker.Made`.
+        not_after: when the first of them expires, as a manifest has it.
+        warnings: what is questionable.
+    """
+
+    error: str = ""
+    outputs: tuple[Output, ...] = ()
+    certificates: tuple[str, ...] = ()
+    not_after: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+class Worker:
+    """Makes devices.
+
+    Args:
+        job: what they have in common.
+
+    Raises:
+        InputError: see :class:`esp_at_tools.batch.maker.Maker`.
+    """
+
+    def __init__(self, job: Job) -> None:
+        """Open the firmware."""
+        self._maker = Maker(job)
+        self._work = f"{job.work}{os.sep}"
+
+    def run(self, rows: Iterable[Row]) -> list[Result]:
+        """Make a group of devices.
+
+        Raises:
+            InputError: an output cannot be written; that is no row's fault.
+        """
+        opened: list[int] = []
+        try:
+            results = [self._one(row, opened) for row in rows]
+            for descriptor in opened:
+                os.fsync(descriptor)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise InputError(
+                f"the output cannot be written: {reason}", "mend that, then go on with --resume"
+            ) from error
+        finally:
+            for descriptor in opened:
+                with contextlib.suppress(OSError):
+                    os.close(descriptor)
+        return results
+
+    def _one(self, row: Row, opened: list[int]) -> Result:
+        try:
+            made = self._maker.make(row.values, thorough=row.number == 1)
+        except EspAtError as error:
+            return Result(error=told(error, row.number, row.line))
+        except Exception as error:  # noqa: BLE001 - a bug; it is one row's, and its text may hold secrets
+            bug = InputError(f"internal error: {type(error).__name__}", "this is a bug: please report it")
+            return Result(error=told(bug, row.number, row.line))
+        return self._write(row, made, opened)
+
+    def _write(self, row: Row, made: Made, opened: list[int]) -> Result:
+        outputs = []
+        for kind, chunks in made.outputs.items():
+            name = f"{row.number}.{kind}"
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+            descriptor = os.open(self._work + name, flags, files.SECRET_MODE)
+            opened.append(descriptor)
+            outputs.append(Output(kind, name, _write_all(descriptor, chunks)))
+        end = made.not_after.strftime("%Y-%m-%dT%H:%M:%SZ") if made.not_after else ""
+        return Result("", tuple(outputs), made.certificates, end, made.warnings)
+
+
+def _write_all(descriptor: int, chunks: Chunks) -> str:
+    """Write chunks and return their SHA-256."""
+    digest = hashlib.sha256()
+    for chunk in chunks:
+        digest.update(chunk)
+        rest = memoryview(chunk)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+    return digest.hexdigest()
+
+
+# --- groups, in their order -----------------------------------------------------------------------
+
+
+class Group(Protocol):
+    """Something with rows to be made."""
+
+    rows: list[Row]
+
+
+_Group = TypeVar("_Group", bound=Group)
+
+
+def results_in_turn(
+    job: Job, groups: Iterable[_Group], processes: int
+) -> Iterator[tuple[_Group, list[Result]]]:
+    """Return every group with the results of its rows, in the order of the groups.
+
+    Args:
+        job: what all devices have in common.
+        groups: taken as they are needed.
+        processes: how many work at once; 1 is this one.
+
+    Raises:
+        InputError: the firmware or the profile is wrong, an output cannot be written, or a process ended.
+    """
+    if processes == 1:
+        worker = Worker(job)
+        for group in groups:
+            yield group, worker.run(group.rows)
+        return
+    with _started(job, processes) as pool:
+        yield from pool.run(groups)
+
+
+class _Pool:
+    """Processes with pipes to them."""
+
+    def __init__(self, workers: list[tuple[Connection, BaseProcess]]) -> None:
+        self._at_work: dict[Connection, deque[int]] = {pipe: deque() for pipe, _ in workers}
+        self._done: dict[int, list[Result]] = {}
+
+    def run(self, groups: Iterable[_Group]) -> Iterator[tuple[_Group, list[Result]]]:
+        source = enumerate(groups)
+        waiting: deque[tuple[int, _Group]] = deque()
+        self._fill(source, waiting)
+        while waiting:
+            while waiting[0][0] not in self._done:
+                self._take()
+                self._fill(source, waiting)
+            ticket, group = waiting.popleft()
+            yield group, self._done.pop(ticket)
+            self._fill(source, waiting)
+
+    def _fill(self, source: Iterator[tuple[int, _Group]], waiting: deque[tuple[int, _Group]]) -> None:
+        """Give the processes groups while they can take them, and few are ready before their turn."""
+        while len(waiting) < _AHEAD * len(self._at_work) and self._has_room():
+            taken = next(source, None)
+            if taken is None:
+                return
+            waiting.append(taken)
+            self._give(taken[0], taken[1].rows)
+
+    def _has_room(self) -> bool:
+        return any(len(tickets) < _AT_ONCE for tickets in self._at_work.values())
+
+    def _give(self, ticket: int, rows: list[Row]) -> None:
+        if not rows:
+            self._done[ticket] = []
+            return
+        pipe = min(self._at_work, key=lambda each: len(self._at_work[each]))
+        try:
+            pipe.send(rows)
+        except OSError as error:
+            raise _ended() from error
+        self._at_work[pipe].append(ticket)
+
+    def _take(self) -> None:
+        from multiprocessing.connection import wait
+
+        busy = [pipe for pipe, tickets in self._at_work.items() if tickets]
+        for pipe in cast("list[Connection]", wait(busy)):
+            try:
+                answer = pipe.recv()
+            except (EOFError, OSError) as error:
+                raise _ended() from error
+            if isinstance(answer, EspAtError):
+                raise answer
+            self._done[self._at_work[pipe].popleft()] = answer
+
+
+def _ended() -> InputError:
+    return InputError(
+        "a process of this run ended unexpectedly",
+        "go on with --resume; with fewer processes (-j) if memory is short",
+    )
+
+
+@contextlib.contextmanager
+def _started(job: Job, processes: int) -> Iterator[_Pool]:
+    import multiprocessing
+
+    context: Any = multiprocessing.get_context("spawn")
+    workers: list[tuple[Connection, BaseProcess]] = []
+    try:
+        for _ in range(processes):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_work, args=(theirs, job), daemon=True)
+            workers.append((ours, process))
+            process.start()
+            theirs.close()
+        yield _Pool(workers)
+    finally:
+        for pipe, _ in workers:
+            pipe.close()
+        for _, process in workers:
+            if process.pid is not None:
+                process.join(_END_TIMEOUT)
+                process.terminate()
+                process.join()
+
+
+def _work(pipe: Connection, job: Job) -> None:
+    """Make groups until the other end of the pipe is closed, be it because its process was killed."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who began the run hears it, and closes the pipe
+    groups: SimpleQueue[list[Row] | None] = SimpleQueue()
+    threading.Thread(target=_receive, args=(pipe, groups), daemon=True).start()
+    with contextlib.suppress(OSError):  # nobody listens any more
+        try:
+            worker = Worker(job)
+            while (rows := groups.get()) is not None:
+                pipe.send(worker.run(rows))
+        except EspAtError as error:
+            pipe.send(type(error)(error.message, error.hint))  # without what caused it
+
+
+def _receive(pipe: Connection, groups: SimpleQueue[list[Row] | None]) -> None:
+    """Take groups as they come, so that whoever sends them never waits for this process."""
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            groups.put(pipe.recv())
+    groups.put(None)

@@ -1,0 +1,227 @@
+"""``batch``: one firmware for each device of a list; ``batch verify``: prove what came out."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, cast
+
+import click
+
+from esp_at_tools.batch.job import Emit
+from esp_at_tools.batch.run import MAX_FAILURES, Options, Summary, run_batch
+from esp_at_tools.batch.verify import MAX_PROBLEMS, Proof, verify
+from esp_at_tools.cli.batch_progress import described, duration, watched
+from esp_at_tools.cli.common import (
+    PATH,
+    Output,
+    chip_name,
+    current_output,
+    input_options,
+    json_option,
+    talk_options,
+)
+from esp_at_tools.errors import CheckFailedError, InputError
+
+MAX_PROCESSES = 256
+MAX_SHARDS = 999_999
+_SHOWN = 20
+"""Failures and problems that are printed for people; ``--json`` and the manifest have more."""
+_SHARD = re.compile(r"([0-9]{1,6})/([0-9]{1,6})\Z")
+
+
+@click.group("batch", invoke_without_command=True, short_help="Make one firmware for each device of a list.")
+@click.option(
+    "--input",
+    "-in",
+    "input_path",
+    type=PATH,
+    metavar="INPUT",
+    help="Full flash image, mfg_nvs.bin, release folder or .zip: what all devices share.",
+)
+@click.option(
+    "--devices", type=PATH, metavar="FILE", help="The list: CSV, or JSON lines; a row for each device."
+)
+@click.option("--output", "-o", type=PATH, metavar="DIR", help="Folder for the outputs and manifest.csv.")
+@click.option(
+    "--profile",
+    type=PATH,
+    metavar="FILE",
+    help="YAML file with changes for all devices; {column} in a value stands for the row's cell.",
+)
+@click.option(
+    "--emit",
+    type=click.Choice(["mfg_nvs", "image", "both"]),
+    help="What to write for each device.  [default: mfg_nvs; image for the legacy layout]",
+)
+@click.option(
+    "-j",
+    "--jobs",
+    "processes",
+    type=click.IntRange(1, MAX_PROCESSES),
+    metavar="N",
+    help="Processes that work at once.  [default: one for each CPU]",
+)
+@click.option("--shard", metavar="I/N", help="Make part I of N only, chosen by the ids: 1/4 to 4/4.")
+@click.option("--resume", is_flag=True, help="Go on with an interrupted run; what failed is tried again.")
+@click.option("--unique-certificates", is_flag=True, help="Refuse a certificate that another device has.")
+@click.option("--force", is_flag=True, help="Allow what is risky; what is impossible stays an error.")
+@input_options
+@json_option
+@talk_options
+@click.pass_context
+def command(ctx: click.Context, /, **values: Any) -> None:
+    """Make one firmware for each device of a list.
+
+    The list's column id names the outputs; its other columns are settings, GATT rows (cfg0, …), or
+    certificates and keys, which are paths of files relative to the list. A column mac is checked. A row
+    that is wrong fails alone, is named in manifest.csv, and makes the exit status 1.
+
+    The outputs hold private keys: they are for their owner only.
+    """
+    if ctx.invoked_subcommand is not None:
+        given = [name for name, value in values.items() if value not in (None, False, "")]
+        if given:
+            raise click.UsageError(f"options of 'batch' do not go with {ctx.invoked_subcommand!r}", ctx)
+        return
+    _run(_options(ctx, values))
+
+
+def _options(ctx: click.Context, values: dict[str, Any]) -> Options:
+    for name, option in (("input_path", "--input"), ("devices", "--devices"), ("output", "--output")):
+        if values[name] is None:
+            raise click.UsageError(f"Missing option '{option}'.", ctx)
+    return Options(
+        input=values["input_path"],
+        devices=values["devices"],
+        output=values["output"],
+        profile=values["profile"],
+        emit=cast("Emit | None", values["emit"]),
+        processes=values["processes"] or 0,
+        shard=_shard(values["shard"]),
+        resume=values["resume"],
+        unique_certificates=values["unique_certificates"],
+        force=values["force"],
+        chip=chip_name(values["chip"], values["module"]),
+        partition_table_offset=values["partition_table_offset"],
+        parameter_offset=values["parameter_offset"],
+    )
+
+
+def _shard(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    match = _SHARD.match(text)
+    number, count = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 1 <= number <= count:
+        raise InputError(f"--shard {text}: is not I/N", "write 1/4 to 4/4 for four parts")
+    return (number, count) if count > 1 else None
+
+
+def _run(options: Options) -> None:
+    talk = current_output()
+    try:
+        with watched(talk) as watch:
+            summary = run_batch(options, watch)
+    except KeyboardInterrupt:
+        talk.note(f"stopped; the same command with --resume goes on ({options.output})")
+        raise
+    for warning in summary.warnings:
+        talk.warn(warning)
+    if talk.json:
+        talk.document(_document(options, summary))
+    else:
+        _print(talk, options, summary)
+    if summary.progress.failed:
+        click.get_current_context().exit(1)
+
+
+def _document(options: Options, summary: Summary) -> dict[str, Any]:
+    progress = summary.progress
+    return {
+        "schema": 1,
+        "input": str(options.input),
+        "devices": str(options.devices),
+        "output": str(options.output),
+        "manifest": str(summary.manifest),
+        "emit": summary.emit,
+        "shard": f"{options.shard[0]}/{options.shard[1]}" if options.shard else None,
+        "rows": progress.rows,
+        "written": progress.done,
+        "kept": progress.kept,
+        "failed": progress.failed,
+        "failures": [asdict(failure) for failure in summary.failures],
+        "warnings": summary.warnings,
+        "devices_with_warnings": summary.warned,
+    }
+
+
+def _print(talk: Output, options: Options, summary: Summary) -> None:
+    progress = summary.progress
+    for failure in summary.failures[:_SHOWN]:
+        talk.result(f"failed: {failure.id or '(no id)'}: {failure.error}")
+    if progress.failed > _SHOWN:
+        talk.result(f"… and {progress.failed - _SHOWN} more, see {summary.manifest}")
+    if summary.warned > 1:
+        talk.note(f"{summary.warned} devices have warnings")
+    kept = f", {progress.kept} were there already" if progress.kept else ""
+    shard = f" of shard {options.shard[0]}/{options.shard[1]}" if options.shard else ""
+    talk.result(
+        f"{progress.done} devices{shard} written to {options.output}{kept}, {progress.failed} failed "
+        f"({duration(progress.seconds)}, {described(progress).split(',')[0]})"
+    )
+    if progress.failed > MAX_FAILURES // 2 and not progress.done + progress.kept:
+        talk.note("every device failed: is something wrong that all share?")
+    talk.result(f"Manifest: {summary.manifest}")
+
+
+@command.command("verify", short_help="Prove folders against their manifests.")
+@click.argument("paths", type=PATH, nargs=-1, required=True, metavar="MANIFEST|DIR…")
+@click.option(
+    "--unique-certificates",
+    is_flag=True,
+    help="No two devices may have one certificate, even where the batch allowed it.",
+)
+@json_option
+@talk_options
+def verify_command(paths: tuple[Path, ...], unique_certificates: bool) -> None:
+    """Prove folders against their manifests.
+
+    Every file is there with its SHA-256, nothing else is, all shards are complete, and no id, MAC address
+    (or certificate) is there twice in all of them together. Exit status 1 says that something is wrong.
+    """
+    talk = current_output()
+    proof = verify(paths, unique_certificates=unique_certificates)
+    if talk.json:
+        talk.document(_proof(proof))
+    else:
+        _print_proof(talk, proof)
+    if not proof.ok:
+        click.get_current_context().exit(1)
+
+
+def _proof(proof: Proof) -> dict[str, Any]:
+    return {
+        "schema": 1,
+        "ok": proof.ok,
+        "manifests": [str(path) for path in proof.manifests],
+        "devices": proof.devices,
+        "failed": proof.failed,
+        "files": proof.files,
+        "problems": [asdict(problem) for problem in proof.problems],
+        "problem_count": proof.problem_count,
+    }
+
+
+def _print_proof(talk: Output, proof: Proof) -> None:
+    for problem in proof.problems[:MAX_PROBLEMS]:
+        talk.result(f"{problem.message}  [{problem.id}]")
+    if proof.problem_count > len(proof.problems):
+        talk.result(f"… and {proof.problem_count - len(proof.problems)} more")
+    if proof.failed:
+        talk.note(f"{proof.failed} devices failed when the batch was made, and have no file")
+    if proof.ok:
+        talk.result(f"{proof.devices} devices, {proof.files} files: all as the manifest says, none twice.")
+    else:
+        raise CheckFailedError(f"{proof.problem_count} problems in {proof.devices} devices", "")

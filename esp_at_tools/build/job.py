@@ -170,14 +170,14 @@ def run(job: Job) -> Built:
     Raises:
         EspAtError: what is asked for is impossible, or cannot be written.
     """
+    if not job.dry_run or job.output.parent.is_dir():  # a folder for several may still have to be made
+        check_build_folder(job.output)
     job = _obtained(job)
     recipe = customise(recipe_of(job), job.options)
     flashed = parts(recipe)
     files = built_files(recipe)
     built = _described(job, recipe, flashed, files)
-    if job.dry_run:
-        check_build_folder(job.output)
-    else:
+    if not job.dry_run:
         write_build_folder(job.output, files)
     return built
 

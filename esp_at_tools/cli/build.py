@@ -139,6 +139,7 @@ def command(
 
 
 def _build_one(talk: Output, job: Job) -> None:
+    check_build_folder(job.output)
     built = run(job)
     for warning in built.warnings:
         talk.warn(warning)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import sys
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from dataclasses import dataclass
 
 from esp_at_tools.build.job import Built, Job, run
@@ -35,11 +36,20 @@ def run_all(jobs: list[Job], processes: int) -> list[Built | Failure]:
         return [_outcome(job) for job in jobs]
     # A fork has the definitions already; elsewhere each process reads them again.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    with context.Pool(processes, initializer=_ignore_interrupts) as pool:
-        outcomes = pool.map(_outcome, jobs, chunksize=1)
-        pool.close()
-        pool.join()
-    return outcomes
+    with ProcessPoolExecutor(processes, context, _ignore_interrupts) as pool:
+        futures = [pool.submit(_outcome, job) for job in jobs]
+        try:
+            return [_result(job, future) for job, future in zip(jobs, futures, strict=True)]
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _result(job: Job, future: Future[Built | Failure]) -> Built | Failure:
+    try:
+        return future.result()
+    except BrokenExecutor:
+        error = EspAtError("its process was killed", "-j 1 needs the least memory")
+        return Failure(job.module or "", error)
 
 
 def _ignore_interrupts() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -131,14 +131,9 @@ def app_partition(module: Module) -> Partition | None:
     return next(each for each in apps if each.size == room)
 
 
-def fits(app: AppFile, modules: tuple[Module, ...]) -> Iterator[Fit]:
-    """Yield how an application fits those modules that have its chip.
-
-    Where the firmware says for which module it is, that one alone counts, if it is among them.
-    """
-    same = [each for each in modules if each.chip.name == app.chip]
-    own = [each for each in same if each.name.casefold() == app.module.casefold()]
-    for each in own or same:
+def fits(app: AppFile, modules: Iterable[Module]) -> Iterator[Fit]:
+    """Yield how an application fits those modules that have its chip."""
+    for each in modules:
         partition = app_partition(each)
-        if partition is not None:
+        if each.chip.name == app.chip and partition is not None:
             yield Fit(app, each.full_name, partition)

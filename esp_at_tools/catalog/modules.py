@@ -191,6 +191,8 @@ def module(
     """
     definitions = _definitions(folder)
     key = _find(name, definitions)
+    if overlay is not None and overlay.is_empty:
+        overlay = None
     if overlay is not None:
         check_overlay(overlay, definitions.features, definitions.types, definitions.rows[key].chip.name)
     elif folder is None:

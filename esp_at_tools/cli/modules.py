@@ -98,7 +98,8 @@ def check(names: tuple[str, ...], apps: tuple[Path, ...], folder: Path | None) -
 
     Unknown names, repeated options, tables that overlap or reach past the flash, features without their
     partitions, impossible parameters. An application is compared with the modules of its chip: with NAME
-    if given, else with the one that the firmware names, else with those of --dir, else with all.
+    if given, else with the one that the firmware names and those of --dir, else with all. Without --app,
+    each module is compared with its newest release in the cache, if one is there.
     The exit status is 1 if there is an error; warnings alone leave it 0.
     """
     talk = current_output()

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from esp_at_tools.cli.common import MODULE_DIR, PATH, Output, current_output, json_option, talk_options
+from esp_at_tools.cli.common import (
+    MODULE_DIR,
+    PATH,
+    Output,
+    current_output,
+    input_file,
+    json_option,
+    talk_options,
+)
 from esp_at_tools.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,7 +27,7 @@ if TYPE_CHECKING:
     from esp_at_tools.formats.partition_table import PartitionTable
 
 _FEATURE = "--feature"
-_WORD = re.compile(r"[+-][a-z][a-z0-9_]+(?:=\S*)?\Z|[a-z][a-z0-9_]+=\S*\Z")
+_WORD = re.compile(r"[+-][a-z][a-z0-9_]+(?:=\S*)?\Z|[a-z][a-z0-9_]*=\S*\Z")
 """A word that goes on with what a ``--feature`` began: it has a sign, or a state, and is no option."""
 
 
@@ -38,10 +46,14 @@ def _with_features(args: list[str]) -> list[str]:
         if arg == "--":
             return [*found, *args[number:]]
         if arg == _FEATURE:
-            inside = True
-            if number + 1 == len(args) or not _WORD.match(args[number + 1]):
-                found.append(arg)  # its value, or that it lacks one, is click's affair
-                inside = False
+            following = args[number + 1 : number + 2]
+            if not following or following[0].startswith("--"):
+                raise click.UsageError(
+                    f"Option '{_FEATURE}' requires an argument: +NAME, -NAME or NAME=STATE."
+                )
+            inside = bool(_WORD.match(following[0]))
+            if not inside:
+                found.append(arg)  # click takes what follows as its value
         elif inside and _WORD.match(arg):
             found.append(f"{_FEATURE}={arg}")
         else:
@@ -126,7 +138,7 @@ def add(
         features=features,
         flash_size=None if flash is None else parse_flash_size(flash),
         partitions=_partitions(partitions),
-        app_size=None if app is None else read_app(app).size,
+        app_size=None if app is None else read_app(input_file(app)).size,
         description=description,
         force=force,
     )

@@ -20,6 +20,7 @@ KB = 1 << 10
 LFN = {"WL_SECTOR_SIZE_512": "y", "FATFS_LFN_HEAP": "y"}
 PERF = {**LFN, "WL_SECTOR_MODE_PERF": "y"}
 WHOLE_SECTORS = {"WL_SECTOR_SIZE_4096": "y", "FATFS_LFN_STACK": "y"}
+SHORT = {"WL_SECTOR_SIZE_4096": "y", "FATFS_LFN_NONE": "y"}
 LITTLEFS = {"AT_FS_LITTLEFS": "y"}
 
 
@@ -119,7 +120,9 @@ def test_layout_is_that_of_esp_idf(tmp_path, size, options, boot, states, movabl
     assert image[-4096:] == config.ljust(4096, b"\xff")
 
 
-@pytest.mark.parametrize(("options", "partition"), [(LFN, "fatfs"), ({}, "fatfs"), (LITTLEFS, "fs_storage")])
+@pytest.mark.parametrize(
+    ("options", "partition"), [(LFN, "fatfs"), (SHORT, "fatfs"), (LITTLEFS, "fs_storage")]
+)
 def test_same_files_same_bytes(tmp_path, options, partition):
     first, second = tmp_path / "first", tmp_path / "second"
     names = ["B.TXT", "A.TXT", "C"]
@@ -136,7 +139,7 @@ def test_same_files_same_bytes(tmp_path, options, partition):
 
 def test_dates_are_the_first_of_fat(tmp_path):
     (tmp_path / "A.TXT").write_text("a")
-    image = file_system_image(tmp_path, 512 * KB, {})
+    image = file_system_image(tmp_path, 512 * KB, SHORT)
     entry = image[image.index(b"A       TXT") :][:32]
     assert entry == b"A       TXT\x20" + bytes(4) + b"\x21\0\x21\0" + bytes(4) + b"\x21\0\x02\0\x01\0\0\0"
 
@@ -170,9 +173,9 @@ def test_names_in_other_scripts(tmp_path):
 @pytest.mark.parametrize(
     ("names", "options", "message"),
     [
-        (["toolongname.txt"], {}, "'toolongname.txt': is not of the form 8.3"),
-        (["a.html"], {}, "not of the form 8.3"),
-        (["a b"], {}, "not of the form 8.3"),
+        (["toolongname.txt"], SHORT, "'toolongname.txt': is not of the form 8.3"),
+        (["a.html"], SHORT, "not of the form 8.3"),
+        (["a b"], SHORT, "not of the form 8.3"),
         (["a:b"], LFN, "':' is not allowed"),
         (["a\\b"], LFN, r"'\\\\' is not allowed"),
         (["dot."], LFN, "does not end with a dot"),
@@ -233,10 +236,10 @@ def test_the_uppermost_folder_is_full(tmp_path):
     [
         (0, {}, "0 bytes cannot be made"),
         (4097, {}, "4097 bytes cannot be made"),
-        (16 * KB, {}, "cannot hold FAT with wear levelling"),
+        (16 * KB, SHORT, "cannot hold FAT with wear levelling"),
         (4 * KB, LITTLEFS, "LittleFS does not fit into 4096 bytes"),
-        (40 * KB, {}, "there can be no FAT volume of 6 sectors"),
-        (512 * KB, {"FATFS_FAT16": "y"}, "make a FAT12, not a FAT16"),
+        (40 * KB, SHORT, "there can be no FAT volume of 6 sectors"),
+        (512 * KB, {**LFN, "FATFS_FAT16": "y"}, "make a FAT12, not a FAT16"),
         (512 * KB, {**LFN, "FATFS_MAX_LFN": "many"}, "CONFIG_FATFS_MAX_LFN=many: is not from 12 to 255"),
         (512 * KB, {**LITTLEFS, "LITTLEFS_CACHE_SIZE": "384"}, "LITTLEFS_CACHE_SIZE=384"),
         (512 * KB, {**LITTLEFS, "LITTLEFS_LOOKAHEAD_SIZE": "12"}, "not a multiple of 8"),
@@ -321,6 +324,13 @@ def test_options_of_official_modules(shared):
         lines = [line for line in path.read_text().splitlines() if line.startswith("CONFIG_")]
         options = dict(line.removeprefix("CONFIG_").split("=", 1) for line in lines)
         assert fat_options(options) == FatOptions(512, 1, 255, "cp437")
+
+
+def test_where_nothing_is_said_of_fat(tmp_path):
+    write_tree(tmp_path)
+    assert file_system_image(tmp_path, 576 * KB, {}) == file_system_image(tmp_path, 576 * KB, LFN)
+    assert fat_options({"FATFS_LFN_NONE": "y"}) == FatOptions(4096, 1, 0, "cp437")
+    assert fat_options({}) == FatOptions(512, 1, 255, "cp437")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links take rights there")

@@ -23,6 +23,7 @@ LEGACY_PARTITION = "fatfs"
 
 _BLOCK_SIZE = 4096  # what the flash erases at once, and the blocks of both file systems
 _SECTOR_SIZES = (512, 4096)
+_OFFICIAL = {"WL_SECTOR_SIZE_512": "y", "FATFS_LFN_HEAP": "y"}
 _LEAST_SECTORS = 128  # of a volume that fatfs-ng mounts
 _TOTAL_SECTORS = 19  # where the boot sector says how many there are
 _CLUSTERS = tuple(1 << power for power in range(8))
@@ -40,7 +41,7 @@ def file_system_image(
         folder: what is to be in it; links that stay inside of it are followed.
         size: bytes of the partition, a multiple of 4096.
         options: the firmware's sdkconfig, with or without ``CONFIG_``; what is missing has the default
-            of its Kconfig.
+            of its Kconfig; see also :func:`fat_options`.
         partition: the partition's name; it decides where the options name no file system.
 
     Raises:
@@ -83,9 +84,14 @@ def uses_littlefs(options: Options, partition: str = LEGACY_PARTITION) -> bool:
 def fat_options(options: Options) -> FatOptions:
     """Return what an sdkconfig (without ``CONFIG_``) says of FAT.
 
+    One that says nothing at all of it, as where a release comes without, is taken to be as those of all
+    official modules are: sectors of 512 bytes in the safe mode, long names.
+
     Raises:
         InputError: a value cannot be.
     """
+    if not any(name.startswith(("WL_", "FATFS_")) for name in options):
+        options = _OFFICIAL
     has_long_names = "y" in (options.get("FATFS_LFN_HEAP"), options.get("FATFS_LFN_STACK"))
     types = [kind for kind in (12, 16) if options.get(f"FATFS_FAT{kind}") == "y"]
     return FatOptions(

@@ -121,8 +121,9 @@ def test_an_option_goes_before_the_profile_and_the_profile_before_the_folder(cli
         "settings:\n  uart_baudrate: 9600\n  country_code: US\n"
         "pki:\n  mqtt_ca: other.pem\n  server_ca: other.pem\n"
     )
-    done = cli("build", "-m", "ESP32C3/MINI-1", "--set", "uart_baudrate=19200",
-               "--set", "server_ca=@third.pem", "--profile", "profile.yaml", "--pki", pki, "--force", "--json")  # fmt: skip
+    single = ["--set", "uart_baudrate=19200", "--set", "server_ca=@third.pem"]
+    more = ["--profile", "profile.yaml", "--pki", pki, "--force", "--json"]
+    done = cli("build", "-m", "ESP32C3/MINI-1", *single, *more)
     assert done.status == 0
     firmware = json.loads(cli("inspect", "build", "--json").out)
     assert firmware["settings"]["uart_baudrate"] == 19200

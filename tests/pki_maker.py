@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
+import shutil
 
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+OPENSSL = shutil.which("openssl")
+needs_openssl = pytest.mark.skipif(OPENSSL is None, reason="needs the program openssl")
 
 NOW = dt.datetime(2026, 6, 1, tzinfo=dt.timezone.utc)
 DAY = dt.timedelta(days=1)

@@ -12,6 +12,7 @@ import subprocess
 from pathlib import Path
 
 import builders
+import pki_maker as made
 import pytest
 from cryptography import x509
 
@@ -33,13 +34,13 @@ def folders(tmp_path_factory) -> dict[str, Path]:
     """One generated folder for each type of key."""
     from esp_at_tools.cli.main import run
 
-    made = {}
+    folders = {}
     for kind in KEY_TYPES:
         folder = tmp_path_factory.mktemp("pki") / kind
         options = [word for name in NAMES for word in ("--server", name)]
         assert run(["pki", "generate", str(folder), "--key", kind, *options, "--quiet"]) == 0
-        made[kind] = folder
-    return made
+        folders[kind] = folder
+    return folders
 
 
 def items_of(folder: Path) -> list[CollectedItem]:
@@ -127,13 +128,14 @@ def test_the_checks_find_nothing(folders, kind, cli):
     assert cli("pki", "check", folders[kind], "--at", "2099-01-01").status == 1
 
 
+@made.needs_openssl
 @pytest.mark.parametrize("kind", KEY_TYPES)
 def test_openssl_agrees(folders, kind):
     folder = folders[kind]
     for role in GENERATED_ROLES:
         purpose = {"server": "sslserver", "client": "sslclient"}[purpose_of(role)]
         ca, leaf = (folder / f"{item_of(role, kind)}.pem" for kind in ("ca", "certificate"))
-        words = ["openssl", "verify", "-x509_strict", "-CAfile", ca, "-purpose", purpose, leaf]
+        words = [made.OPENSSL, "verify", "-x509_strict", "-CAfile", ca, "-purpose", purpose, leaf]
         assert subprocess.run(words, capture_output=True, check=False).returncode == 0
 
 
@@ -184,16 +186,17 @@ def test_the_profile_names_every_file(folders):
     assert {item.role for item in items_of(folder)} == set(GENERATED_ROLES)
 
 
+@made.needs_openssl
 def test_more_can_be_issued(folders, tmp_path):
     """As people do it with openssl."""
     folder = folders["ec256"]
     words = [
-        "openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=new -keyout k -out r",
-        f"openssl x509 -req -in r -CA {folder / 'ca.pem'} -CAkey {folder / 'ca.key'} -days 9 -out c",
-        f"openssl verify -CAfile {folder / 'ca.pem'} c",
+        "req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=new -keyout k -out r",
+        f"x509 -req -in r -CA {folder / 'ca.pem'} -CAkey {folder / 'ca.key'} -days 9 -out c",
+        f"verify -CAfile {folder / 'ca.pem'} c",
     ]
     for line in words:
-        subprocess.run(line.split(), cwd=tmp_path, check=True, capture_output=True)
+        subprocess.run([str(made.OPENSSL), *line.split()], cwd=tmp_path, check=True, capture_output=True)
 
 
 # --- the command -----------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from esp_at_tools.cli.common import (
 from esp_at_tools.errors import FormatError, InputError
 from esp_at_tools.firmware.firmware import Firmware
 from esp_at_tools.firmware.release import DOWNLOAD_CONFIG, FLASHER_ARGS
-from esp_at_tools.pki.items import LEVELS, MAX_SIZE
+from esp_at_tools.pki.items import LEVELS
 
 if TYPE_CHECKING:
     from esp_at_tools.pki.checks import Finding
@@ -44,6 +44,7 @@ class Checked:
 
     Attributes:
         path: the firmware, folder or, of several files, the first.
+        title: how to call it.
         kind: ``folder``, ``files``, or the kind of the firmware.
         items: the certificates and keys.
         findings: the worst first.
@@ -55,6 +56,7 @@ class Checked:
     """
 
     path: Path
+    title: str
     kind: str
     items: Sequence[CollectedItem]
     findings: Sequence[CollectionFinding]
@@ -172,7 +174,8 @@ def _check_paths(
         else:
             loose.append(path)
     if loose:
-        yield _checked(loose[0], "files", group_files(loose), now, given or (OFFICIAL, None))
+        checked = _checked(loose[0], "files", group_files(loose), now, given or (OFFICIAL, None))
+        yield replace(checked, title=f"{len(loose)} files") if len(loose) > 1 else checked
     if any(options.values()) and len(loose) == len(paths):
         raise InputError("the files are no firmware", "leave out --chip, --module and the offsets")
 
@@ -185,14 +188,16 @@ def _is_firmware(path: Path) -> bool:
     """Tell whether a file is a firmware rather than a certificate or key."""
     from esp_at_tools.pki.sniff import sniff
 
-    if path.suffix.lower() in _PKI_SUFFIXES or sniff(path).related:
+    found = sniff(path)
+    if found.usable or found.foreign or path.suffix.lower() in _PKI_SUFFIXES:
         return False
-    head = files.read_head(path, MAX_SIZE + 1)
-    return len(head) > _MAX_TEXT or head[:2] == b"PK" or b"\xff" * 16 in head or head[:2] == b"\xfc\xfc"
+    blank = b"\xff" * 16  # no image is full to the last byte
+    is_image = len(found.data) >= _MIN_PARTITION and blank in found.data
+    return is_image or found.data.startswith((b"PK\x03\x04", b"\x7fELF"))
 
 
 _PKI_SUFFIXES = {".pem", ".crt", ".cer", ".key", ".der", ".p12", ".pfx", ".jks"}
-_MAX_TEXT = 4095  # what is smaller than a flash sector is no partition
+_MIN_PARTITION = 4096
 
 
 def _firmware(path: Path, now: datetime, given: _Given | None, options: dict[str, Any]) -> Checked:
@@ -247,7 +252,9 @@ def _checked(path: Path, kind: str, grouped: Any, now: datetime, tls: _Given) ->
         raise InputError(f"{path}: {what}", "give a firmware, files, or a folder that has some")
     found = [each for level in LEVELS for each in found if each.finding.level == level]
     infos = {(item.name, item.kind): info for item in items if (info := _info(item)) is not None}
-    return Checked(path, kind, items, found, chains(items), infos, room, tls[1], grouped.passed_over)
+    return Checked(
+        path, str(path), kind, items, found, chains(items), infos, room, tls[1], grouped.passed_over
+    )
 
 
 def _info(item: CollectedItem) -> PkiInfo | None:

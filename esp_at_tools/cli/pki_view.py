@@ -69,8 +69,7 @@ def _print_one(console: Console, one: Checked, *, verbose: bool) -> None:
     from rich.padding import Padding
     from rich.text import Text
 
-    head = str(one.path) if one.kind != "files" else f"{len({item.path for item in one.items})} files"
-    console.print(Text(clean(head), "bold"))
+    console.print(Text(clean(one.title), "bold"))
     if one.sdkconfig:
         console.print(Text(f"limits of the firmware: {clean(one.sdkconfig)}", "dim"))
     if one.items:

@@ -42,18 +42,20 @@ def find_chain(chain: Sequence[x509.Certificate], authorities: Sequence[x509.Cer
         authorities: what the other side trusts.
     """
     current, others = chain[0], list(chain[1:])
-    for _ in range(MAX_INTERMEDIATES + 1):
+    for below in range(MAX_INTERMEDIATES + 1):
         if current in authorities:
             return Chain("trusted", distinguished_names(current)[0])
         issuer = distinguished_names(current)[1]
         named = [each for each in authorities if distinguished_names(each)[0] == issuer]
         signers = [each for each in named if signed_by(current, each)]
-        if any(may_issue(each, trusted=True) for each in signers):
+        if any(may_issue(each, below=below, trusted=True) for each in signers):
             return Chain("trusted", issuer)
         following = [
             each
             for each in others
-            if distinguished_names(each)[0] == issuer and may_issue(each) and signed_by(current, each)
+            if distinguished_names(each)[0] == issuer
+            and may_issue(each, below=below)
+            and signed_by(current, each)
         ]
         if not following:
             state: State = "not-an-issuer" if signers else "wrong-signature" if named else "unknown-issuer"

@@ -47,19 +47,25 @@ def _value(certificate: x509.Certificate, kind: type[x509.ExtensionType]) -> x50
     return next((each.value for each in found if isinstance(each.value, kind)), None)
 
 
-def may_issue(certificate: x509.Certificate, *, trusted: bool = False) -> bool:
-    """Tell whether mbedTLS takes a certificate for the issuer of others.
+def may_issue(certificate: x509.Certificate, *, below: int = 0, trusted: bool = False) -> bool:
+    """Tell whether mbedTLS takes a certificate for the issuer of another.
 
     Args:
         certificate: what should be an authority's.
+        below: how many intermediate certificates there are between it and the device's.
         trusted: it is one of the CA certificates, where those of version 1 are taken too.
     """
-    from cryptography.x509 import KeyUsage
+    from cryptography.x509 import BasicConstraints, KeyUsage
 
     if trusted and certificate.version.value == 0:
         return True
+    constraints = _value(certificate, BasicConstraints)
+    if not isinstance(constraints, BasicConstraints) or not constraints.ca:
+        return False
+    if constraints.path_length is not None and below > constraints.path_length:
+        return False
     usage = _value(certificate, KeyUsage)
-    return bool(is_authority(certificate)) and (not isinstance(usage, KeyUsage) or usage.key_cert_sign)
+    return not isinstance(usage, KeyUsage) or usage.key_cert_sign
 
 
 def _critical(item: Item) -> Found:

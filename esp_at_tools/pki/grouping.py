@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from esp_at_tools.errors import FormatError
+from esp_at_tools.formats.pki_list import PkiList
 from esp_at_tools.pki.checks import Finding
 from esp_at_tools.pki.collection import CollectedItem, CollectionFinding
 from esp_at_tools.pki.folder import kind_of
-from esp_at_tools.pki.items import PkiKind
+from esp_at_tools.pki.items import PKI_LIST_MAGIC, PkiKind, read_pki
 from esp_at_tools.pki.names import SUFFIXES, item_by_path
 from esp_at_tools.pki.sniff import Sniffed, list_files, sniff
-from esp_at_tools.settings.names import PKI_ITEMS
+from esp_at_tools.settings.names import PKI_GROUPS, PKI_ITEMS
 
 _DEPTH = 3
 _KIND_WORDS = re.compile(
@@ -45,6 +47,10 @@ class _Gathering:
 
     def add(self, name: str, file: Sniffed, *, explicit: bool, place: Path) -> None:
         """Take a file; one that somebody named must be something that can be used."""
+        wrapped = _unwrapped(file)
+        if wrapped:
+            self.items += wrapped
+            return
         item = item_by_path(place)
         taken = {each.name for each in self.items}
         if item and item not in taken and (file.related or file.path.suffix.lower() in SUFFIXES):
@@ -65,6 +71,23 @@ class _Gathering:
             self.findings.append(CollectionFinding(name, finding))
         else:
             self.passed_over += 1
+
+
+def _unwrapped(file: Sniffed) -> list[CollectedItem]:
+    """Return the items of a partition of the older layout, where the file's name tells which it is."""
+    group = file.path.stem.lower()
+    if not file.data.startswith(PKI_LIST_MAGIC) or group not in PKI_GROUPS:
+        return []
+    try:
+        members = PkiList.from_bytes(file.data).items
+    except FormatError:
+        return []
+    official = [item for item in PKI_ITEMS.values() if item.group == group]
+    return [
+        CollectedItem(item.name, item.kind, item.role, member.data, file.path)
+        for item, member in zip(official, members, strict=False)
+        if member.data
+    ]
 
 
 def group_folder(folder: Path) -> Grouped:
@@ -137,9 +160,6 @@ def _partner(key: Sniffed, certificates: Sequence[tuple[str, Sniffed]]) -> str:
 
 
 def _key_print(file: Sniffed) -> str:
-    from esp_at_tools.errors import FormatError
-    from esp_at_tools.pki.items import read_pki
-
     try:
         return read_pki(file.data, file.path.name, "private_key").public_key_sha256
     except FormatError:

@@ -209,7 +209,12 @@ _KEYSTORE = (
     "a Java key store",
     "convert it: keytool -importkeystore -srckeystore FILE -deststoretype PKCS12 -destkeystore NEW.p12",
 )
+PKI_LIST_MAGIC = b"\xf1\xf1"
 _FOREIGN_FILES = {
+    PKI_LIST_MAGIC: (
+        "a partition of firmware before v3.0, which has a header before each item",
+        "give the certificate or key itself; 'esp-at-tool pki check FILE' looks into it",
+    ),
     b"\xfe\xed\xfe\xed": _KEYSTORE,
     b"\xce\xce\xce\xce": _KEYSTORE,
     b"PuTTY-User-Key-File": ("a PuTTY key", "convert it: puttygen FILE -O private-openssh -o NEW"),
@@ -321,13 +326,13 @@ def load(data: bytes, name: str, expected: PkiKind | None = None) -> Contents:
     if blocks:
         what, hint = _FOREIGN_LABELS.get(blocks[0].label, (f"PEM of the kind {blocks[0].label}", _GIVE))
         raise ForeignPkiError(f"{name}: is {what}", hint)
+    for beginning, (what, hint) in _FOREIGN_FILES.items():
+        if data.startswith(beginning):
+            raise ForeignPkiError(f"{name}: is {what}", hint)
     if data[0] == 0x30:  # SEQUENCE, with which every certificate and key begins
         return _from_der(data, name, expected)
     if b"-----BEGIN " in data:
         raise FormatError(f"{name}: a NUL or an unknown label hides its PEM text from the firmware", _GIVE)
-    for beginning, (what, hint) in _FOREIGN_FILES.items():
-        if data.startswith(beginning):
-            raise ForeignPkiError(f"{name}: is {what}", hint)
     raise NotPkiError(f"{name}: is neither PEM nor DER", _GIVE)
 
 
@@ -367,6 +372,11 @@ def _describe_key(key: PublicKeyTypes | PrivateKeyTypes | x509.Certificate | Non
 def key_type(certificate: x509.Certificate) -> str:
     """Return the type of a certificate's key, as in :class:`PkiInfo`, or ``unknown``."""
     return _describe_key(certificate)[0]
+
+
+def public_key_sha256(certificate: x509.Certificate) -> str:
+    """Return the SHA-256 of a certificate's public key, as in :class:`PkiInfo`."""
+    return _describe_key(certificate)[1]
 
 
 def _printable(text: str) -> str:

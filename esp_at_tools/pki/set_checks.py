@@ -6,7 +6,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from esp_at_tools.pki.items import Contents, Level, PkiInfo, PkiKind, distinguished_names, without_warnings
+from esp_at_tools.pki.items import (
+    Contents,
+    Level,
+    PkiInfo,
+    PkiKind,
+    distinguished_names,
+    public_key_sha256,
+    without_warnings,
+)
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -50,7 +58,15 @@ def _mismatch(pki: PkiSet) -> _Found:
     if pki.certificate_info is None or pki.key_info is None:
         return
     theirs, ours = pki.certificate_info.public_key_sha256, pki.key_info.public_key_sha256
-    if theirs and ours and theirs != ours:
+    if not theirs or not ours or theirs == ours:
+        return
+    others = pki.certificate.certificates[1:] if pki.certificate else ()
+    if ours in (public_key_sha256(each) for each in others):
+        yield (
+            "the private key belongs to a later certificate of the chain, and must belong to the first",
+            "the device's certificate comes first, then each issuer's after the one that it issued",
+        )
+    else:
         yield (
             "the private key does not belong to the certificate",
             "give the key that the certificate was made for",

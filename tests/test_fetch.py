@@ -263,3 +263,11 @@ def test_a_cached_release_needs_no_network_code(cli, server, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert len(server.seen) == 1
+
+
+@pytest.mark.usefixtures("firmware")
+def test_migrate(cli):
+    cli("modify-bin", "--input", f"{MINI}@v3.3.0.0", "--set", "uart_baudrate=921600", "-o", "old.zip")
+    done = cli("migrate", "old.zip", f"{MINI}@v4.1.1.0", "-o", "new.zip")
+    assert done.status == 0, done.err
+    assert json.loads(cli("inspect", "new.zip", "--json").out)["settings"]["uart_baudrate"] == 921600

@@ -9,7 +9,16 @@ from typing import Any
 import click
 
 from esp_at_tools import files
-from esp_at_tools.cli.common import NUMBER, PATH, Output, chip_name, current_output, json_option, talk_options
+from esp_at_tools.cli.common import (
+    NUMBER,
+    PATH,
+    Output,
+    chip_name,
+    current_output,
+    input_file,
+    json_option,
+    talk_options,
+)
 from esp_at_tools.cli.flash_hint import flash_lines
 from esp_at_tools.errors import InputError
 from esp_at_tools.firmware.firmware import Firmware, PkiDigest
@@ -60,11 +69,13 @@ def command(
 ) -> None:
     """Carry settings, certificates, keys and the GATT table of firmware OLD into firmware NEW.
 
-    OLD may be what was read from a device's flash. NEW keeps its application, bootloader, partition tables,
-    and the names of its module and version; it is not changed itself. What has no place in NEW is listed,
-    and so is what stands against an update over the air.
+    OLD may be what was read from a device's flash, and each of the two an official release as NAME@VERSION.
+    NEW keeps its application, bootloader, partition tables, and the names of its module and version; it is
+    not changed itself. What has no place in NEW is listed, and so is what stands against an update over
+    the air.
     """
     talk = current_output()
+    old_path, new_path = input_file(old_path), input_file(new_path)
     target = None if dry_run else _checked_target(output, old_path, new_path)
     old, new = _open(old_path, new_path, chip_name(chip, ""), partition_table_offset)
     result = migrate(old, new, keep=keep, force=force)

@@ -6,6 +6,7 @@ and the parameters stay. A finding that ``blocks`` makes it impossible. The ids 
 ==========================  ========  =================================================================
 id                          level     what was found
 ==========================  ========  =================================================================
+ota-not-known               info      one of the two is a partition alone, and tells nothing
 ota-chip                    blocks    the two are for different chips
 ota-no-application          blocks    NEW holds no application that can be read
 ota-table-offset            blocks    the primary table is at another address

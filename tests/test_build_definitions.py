@@ -193,6 +193,10 @@ def test_an_sdkconfig_decides_the_flash_and_the_checksum(tmp_path: Path) -> None
             "CONFIG_BOOTLOADER_COMPRESSED_ENABLED=y\nCONFIG_ENABLE_LEGACY_ESP_BOOTLOADER_PLUS_V2_SUPPORT=y",
             "no partition of type data, sub-type 0x22",
         ),
+        (
+            "# CONFIG_AT_CUSTOMIZED_PARTITION_TABLE_SUPPORT is not set",
+            "CONFIG_AT_CUSTOMIZED_PARTITION_TABLE_SUPPORT is off",
+        ),
         ("what is this", "line 8: cannot be read"),
     ],
 )

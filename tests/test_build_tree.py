@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import os
 import random
 import shutil
 import sys
@@ -506,6 +507,17 @@ BAD = {
         lambda tree: (tree.folder / CSV).parents[1].joinpath("client_key/x.key").mkdir(),
         "x.key: is no regular file",
     ),
+    "a pipe instead of a file": (
+        lambda tree: ((tree.folder / TYPES).unlink(), os.mkfifo(tree.folder / TYPES)),
+        "factory_param_type.csv: is no regular file",
+    ),
+    "a name that no file system takes": (
+        with_default(f'CONFIG_PARTITION_TABLE_CUSTOM_FILENAME="{"x" * 5000}"'),
+        "cannot be read",
+    ),
+    "a folder that no file system takes": (
+        with_text(CSV, DATA.replace("MY-BOARD", "MY-BOARD" * 100)), "is not the name of a module",
+    ),
     "a frequency that the chip lacks": (
         with_default("CONFIG_ESPTOOLPY_FLASHFREQ_60M=y"),
         "CONFIG_ESPTOOLPY_FLASHFREQ is '60m'",
@@ -548,6 +560,11 @@ def test_a_name_of_several_modules(tree: Made) -> None:
     with pytest.raises(InputError, match="name of several modules") as caught:
         tree.recipe("my-spi")
     assert caught.value.hint == "say which: ESP32C3/MY-SPI or ESP32C2/MY-SPI"
+
+
+def test_a_very_long_name_of_a_module(tree: Made) -> None:
+    tree.write(CSV, DATA.replace("MY-BOARD", "MY-BOARD" * 400))
+    assert tree.recipe("MY-BOARD" * 400).module == "MY-BOARD" * 400
 
 
 def test_a_wrong_row_does_not_concern_other_modules(tree: Made) -> None:

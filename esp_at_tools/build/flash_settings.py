@@ -8,9 +8,10 @@ from esp_at_tools.catalog.chips import Chip
 from esp_at_tools.catalog.modules import Flash
 from esp_at_tools.errors import InputError
 from esp_at_tools.formats.partition_table import AT_CUSTOMIZE, DATA, PartitionTable
-from esp_at_tools.formats.sdkconfig import Sdkconfig
+from esp_at_tools.formats.sdkconfig import OFF, Sdkconfig
 
 _SIZE = re.compile(r"([1-9][0-9]{0,2})MB")
+_SUPPORT = "AT_CUSTOMIZED_PARTITION_TABLE_SUPPORT"
 _COMPRESSED_V2 = ("BOOTLOADER_COMPRESSED_ENABLED", "ENABLE_LEGACY_ESP_BOOTLOADER_PLUS_V2_SUPPORT")
 _COMPRESSED_SUBTYPE = 0x22
 
@@ -83,6 +84,11 @@ def check_tables(config: Sdkconfig, primary: PartitionTable, name: str) -> None:
     Raises:
         InputError: they disagree.
     """
+    if config.get(_SUPPORT) == OFF:
+        raise InputError(
+            f"{name}: CONFIG_{_SUPPORT} is off: the firmware would have no place for its settings",
+            "switch it on",
+        )
     home = primary.find(AT_CUSTOMIZE)
     offset = config.number("AT_CUSTOMIZED_PARTITION_TABLE_OFFSET")
     if home is not None and offset is not None and offset != home.offset:

@@ -19,7 +19,7 @@ from esp_at_tools.errors import InputError
 from esp_at_tools.formats.partition_table import AT_CUSTOMIZE, PartitionTable
 from esp_at_tools.formats.sdkconfig import Sdkconfig
 from esp_at_tools.settings.modern import PARTITION as MFG_NVS
-from esp_at_tools.settings.names import BLE_DATA, FACTORY_PARAM
+from esp_at_tools.settings.names import BLE_DATA
 
 FROM_DEFAULTS = (
     "the sdkconfig is not resolved: it is taken from the defaults of the module and the known defaults of the"
@@ -27,7 +27,6 @@ FROM_DEFAULTS = (
 )
 NO_APP = "no application is in it: the tree has to be compiled for one"
 FATFS = "fatfs"
-_SUPPORT = "AT_CUSTOMIZED_PARTITION_TABLE_SUPPORT"
 
 
 @dataclass(frozen=True)
@@ -73,11 +72,6 @@ def recipe_from_tree(tree: SourceTree | Path, name: str, options: Options) -> Re
     decided = _decided(tree, row, options)
     config = decided.config
     check_target(config, row.chip, decided.name)
-    if not config.is_on(_SUPPORT):
-        raise InputError(
-            f"{decided.name}: CONFIG_{_SUPPORT} is off: the firmware would have no place for its settings",
-            "switch it on",
-        )
     primary, secondary, offset = _tables(tree, decided)
     namespaces = [each.name for each in tree.dependencies() if each.holds(config)]
     _check_file_system(namespaces, secondary, decided.name)
@@ -189,7 +183,6 @@ def _pki_note(contents: Contents) -> str:
 
 def _contents(tree: SourceTree, row: ModuleRow, namespaces: list[str]) -> Contents:
     """Return what goes into ``mfg_nvs``, in the official order: certificates and keys as they are listed."""
-    others = (FACTORY_PARAM, BLE_DATA, MFG_NVS, FATFS)
-    pki = {name: tree.pki(name) for name in dict.fromkeys(namespaces) if name not in others}
+    pki = {name: tree.pki(name) for name in dict.fromkeys(namespaces)}
     gatts = tree.gatt_rows() if BLE_DATA in namespaces else ()
     return Contents(pki, row.parameters, tree.types(), gatts)

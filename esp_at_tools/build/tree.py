@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import re
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,7 @@ class Dependency:
 
 def is_source_tree(folder: Path) -> bool:
     """Tell whether a folder is an esp-at source tree of any version."""
-    return (folder / PARTITIONS).is_dir() or all((folder / path).exists() for path in _OLDEST)
+    return _is_folder(folder / PARTITIONS) or all(_mode(folder / path) for path in _OLDEST)
 
 
 def open_tree(folder: Path, extension: Path | None = None) -> SourceTree:
@@ -92,8 +93,8 @@ def open_tree(folder: Path, extension: Path | None = None) -> SourceTree:
     if not is_source_tree(folder):
         hint = "give the top folder of a checkout of esp-at: the one with build.py and module_config/"
         raise InputError(f"{folder}: is no esp-at source tree", hint)
-    if not (folder / DEPENDENCIES).is_file():
-        if any((folder / path).exists() for path in (*_LEGACY, *_OLDEST)):
+    if not _is_file(folder / DEPENDENCIES):
+        if any(_mode(folder / path) for path in (*_LEGACY, *_OLDEST)):
             raise InputError(
                 f"{folder}: an esp-at tree before v3.1.0.0, which has no mfg_nvs",
                 "give a tree from v3.1.0.0 on; to change a firmware of the older layout, build from its"
@@ -102,7 +103,7 @@ def open_tree(folder: Path, extension: Path | None = None) -> SourceTree:
         raise InputError(
             f"{folder / DEPENDENCIES}: no such file", "the tree is not complete: check it out again"
         )
-    if not (folder / MODULES).is_dir():
+    if not _is_folder(folder / MODULES):
         raise InputError(
             f"{folder / MODULES}: no such folder", "the tree is not complete: check it out again"
         )
@@ -132,7 +133,9 @@ class SourceTree:
         Raises:
             InputError: the file cannot be read, or is wrong.
         """
-        return read_types(self.folder / RAW_DATA / FACTORY_PARAM / TYPE_FILE)
+        path = self.folder / RAW_DATA / FACTORY_PARAM / TYPE_FILE
+        _read(path, "table of types")
+        return read_types(path)
 
     def modules(self) -> tuple[ModuleRow, ...]:
         """Return the modules that can be built, in the order of the table; rows that are wrong are left out.
@@ -167,7 +170,9 @@ class SourceTree:
         return row
 
     def _rows(self, problems: list[Problem]) -> dict[str, ModuleRow]:
-        return read_rows(self.folder / RAW_DATA / FACTORY_PARAM / DATA_FILE, self.types(), problems.append)
+        path = self.folder / RAW_DATA / FACTORY_PARAM / DATA_FILE
+        _read(path, "table of modules")
+        return read_rows(path, self.types(), problems.append)
 
     def _found(self, name: str, rows: Mapping[str, ModuleRow], problems: list[Problem]) -> ModuleRow:
         wanted = name.strip().casefold().removeprefix("platform_")
@@ -200,7 +205,7 @@ class SourceTree:
         own = self.folder / MODULES / f"module_{row.module_name.lower()}"
         usual = self.folder / MODULES / f"module_{row.platform.removeprefix('PLATFORM_').lower()}_default"
         for folder in (own, usual):
-            if folder.is_dir():
+            if _is_folder(folder):
                 return folder
         raise InputError(f"{own}: no such folder, nor {usual.name}", f"{row.full_name} needs one of them")
 
@@ -216,11 +221,11 @@ class SourceTree:
         name = "sdkconfig_silence.defaults" if silence else "sdkconfig.defaults"
         own = self.module_folder(row) / name
         more = self.extension / name if self.extension else None
-        if more is not None and more.is_file():
+        if more is not None and _is_file(more):
             if not self._appends_defaults():
                 return (more,)
             return (own, more)
-        if not own.is_file():
+        if not _is_file(own):
             hint = "leave out --silence" if silence else f"{row.full_name} needs one"
             raise InputError(f"{own}: no such file", hint)
         return (own,)
@@ -231,7 +236,7 @@ class SourceTree:
         Raises:
             InputError: it is one of these.
         """
-        if not extension.is_dir():
+        if not _is_folder(extension):
             hint = f"{EXTENSION_VARIABLE} names the folder of an external module configuration"
             raise InputError(f"{extension}: no such folder", hint)
         script = self._cmake()
@@ -248,7 +253,7 @@ class SourceTree:
     def _cmake(self) -> str:
         """Return the tree's ``CMakeLists.txt``; ``""`` for the data of a tree without its scripts."""
         path = self.folder / "CMakeLists.txt"
-        return _read_text(path, "CMakeLists.txt") if path.exists() else ""
+        return _read_text(path, "CMakeLists.txt") if _mode(path) else ""
 
     def idf_version(self, row: ModuleRow) -> IdfPin:
         """Return the ESP-IDF with which a module is built.
@@ -258,7 +263,7 @@ class SourceTree:
             FormatError: it lacks something, or a value cannot be that of a Git repository.
         """
         path = self.module_folder(row) / "IDF_VERSION"
-        if self.extension and (self.extension / "IDF_VERSION").is_file():
+        if self.extension and _is_file(self.extension / "IDF_VERSION"):
             path = self.extension / "IDF_VERSION"
         found: dict[str, str] = {}
         for line in _read_text(path, "IDF_VERSION").splitlines():
@@ -275,13 +280,13 @@ class SourceTree:
     def idf(self) -> Path | None:
         """The ESP-IDF that is checked out in the tree, None where there is none."""
         folder = self.folder / IDF
-        return folder if (folder / "Kconfig").is_file() else None
+        return folder if _is_file(folder / "Kconfig") else None
 
     @property
     def fs_image(self) -> Path | None:
         """The folder whose files the tree puts into the file system, None where there is none."""
         folder = self.folder / FS_IMAGE
-        return folder if folder.is_dir() else None
+        return folder if _is_folder(folder) else None
 
     # --- tables -------------------------------------------------------------------------------------
 
@@ -296,7 +301,7 @@ class SourceTree:
         Raises:
             InputError: the file cannot be read, is wrong, or is not in the tree.
         """
-        extended = self.extension is not None and (self.extension / PRIMARY_CSV).is_file()
+        extended = self.extension is not None and _is_file(self.extension / PRIMARY_CSV)
         home = self.extension if extended and self.extension else self.folder
         return _table(self._inside(home, path), offset, primary=True, md5=md5)
 
@@ -313,7 +318,7 @@ class SourceTree:
         file = self._inside(self.folder, path)
         if self.extension is not None:
             extended = self._inside(self.extension, path)
-            file = extended if extended.is_file() else file
+            file = extended if _is_file(extended) else file
         return _table(file, offset, primary=False, md5=True)
 
     def _inside(self, home: Path, path: str) -> Path:
@@ -352,11 +357,14 @@ class SourceTree:
     def pki(self, namespace: str) -> tuple[PkiFile, ...]:
         """Return the certificates or keys for a namespace, sorted by name; their paths are those in the tree.
 
+        A name has a number where there are several. esp-at counts every file of the folder for that, a
+        README beside ``server.key`` included, and the firmware then finds no ``server_key``.
+
         Raises:
             InputError: a file cannot be read, has a name that the CSV cannot hold, or there are too many.
         """
         folder = self.folder / RAW_DATA / namespace
-        if not folder.is_dir():
+        if not _is_folder(folder):
             return ()
         try:
             names = sorted(path.name for path in folder.iterdir() if path.name.endswith(_PKI_ENDINGS))
@@ -371,9 +379,7 @@ class SourceTree:
         relative = path.relative_to(self.folder).as_posix()
         if not relative.isprintable():
             raise InputError(f"{relative!r}: a name that cannot stand in a CSV", "rename the file")
-        if path.exists() and not path.is_file():
-            raise InputError(f"{path}: is no regular file", "put a certificate or key there, or remove it")
-        return PkiFile(key, read_file(path, "certificate or key", _MAX_TEXT), relative)
+        return PkiFile(key, _read(path, "certificate or key"), relative)
 
     def gatt_rows(self) -> tuple[str, ...]:
         """Return the rows of the GATT table, none where the tree has no table.
@@ -383,7 +389,7 @@ class SourceTree:
             FormatError: it is no CSV, or has too many rows.
         """
         path = self.folder / RAW_DATA / BLE_DATA / "gatts_data.csv"
-        if not path.parent.is_dir():
+        if not _is_folder(path.parent):
             return ()
         try:
             return tuple(read_gatts_csv(_read_text(path, "GATT table")))
@@ -403,10 +409,31 @@ def read_layers(paths: tuple[Path, ...]) -> Iterator[tuple[str, Sdkconfig]]:
         yield text, Sdkconfig.from_text(text, str(path))
 
 
-def _read_text(path: Path, what: str) -> str:
-    if path.exists() and not path.is_file():
+def _mode(path: Path) -> int:
+    """Return what a path is, 0 where it is nothing or cannot be looked at."""
+    try:
+        return path.stat().st_mode
+    except (OSError, ValueError):  # a name that is too long, a folder that may not be entered, a NUL
+        return 0
+
+
+def _is_folder(path: Path) -> bool:
+    return stat.S_ISDIR(_mode(path))
+
+
+def _is_file(path: Path) -> bool:
+    return stat.S_ISREG(_mode(path))
+
+
+def _read(path: Path, what: str) -> bytes:
+    """Return the contents of a file of the tree; from a pipe in one nothing would ever come."""
+    if _mode(path) and not _is_file(path):
         raise InputError(f"{path}: is no regular file", f"put a {what} there")
-    data = read_file(path, what, _MAX_TEXT)
+    return read_file(path, what, _MAX_TEXT)
+
+
+def _read_text(path: Path, what: str) -> str:
+    data = _read(path, what)
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -415,9 +442,7 @@ def _read_text(path: Path, what: str) -> str:
 
 
 def _table(path: Path, offset: int, *, primary: bool, md5: bool) -> PartitionTable:
-    if path.exists() and not path.is_file():
-        raise InputError(f"{path}: is no regular file", "put a partition table there")
-    data = read_file(path, "partition table", _MAX_TEXT)
+    data = _read(path, "partition table")
     try:
         return _parsed(data, offset, primary, md5)
     except FormatError as error:

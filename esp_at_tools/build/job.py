@@ -14,7 +14,7 @@ from esp_at_tools.build.customise import customise
 from esp_at_tools.build.folder import check_build_folder, write_build_folder
 from esp_at_tools.build.options import Options
 from esp_at_tools.build.recipe import Recipe
-from esp_at_tools.errors import InputError
+from esp_at_tools.errors import EspAtError, InputError
 from esp_at_tools.firmware.flash_map import TableName
 from esp_at_tools.formats.partition_table import APP, Partition, PartitionTable
 from esp_at_tools.settings.modern import PARTITION as MFG_NVS
@@ -162,6 +162,19 @@ class Built:
     gatt_rows: int
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A build that failed.
+
+    Attributes:
+        module: for which module.
+        error: why.
+    """
+
+    module: str
+    error: EspAtError
 
 
 def run(job: Job) -> Built:

@@ -11,10 +11,9 @@ import click
 
 from esp_at_tools.build.artefacts import MODULE_INFO
 from esp_at_tools.build.folder import check_build_folder
-from esp_at_tools.build.job import BuildSource, Built, Job, run
+from esp_at_tools.build.job import BuildSource, Built, Failure, Job, run
 from esp_at_tools.build.options import Options
 from esp_at_tools.cli.asked import Asked
-from esp_at_tools.cli.build_many import Failure, run_all
 from esp_at_tools.cli.build_report import document, print_built, print_table
 from esp_at_tools.cli.common import (
     NUMBER,
@@ -132,6 +131,8 @@ def command(
     if len(modules) == 1:
         _build_one(talk, Job(given, modules[0], target, options, dry_run))
         return
+    from esp_at_tools.cli.build_many import run_all
+
     with _parent_of_several(target, dry_run=dry_run):
         asked = [Job(given, name, target / _folder_name(name), options, dry_run) for name in modules]
         outcomes = run_all(asked, _processes(jobs, len(asked)))
@@ -250,15 +251,14 @@ def _modules(
         if all_modules:
             raise InputError(f"--all: {source.path} is a firmware for one module", "leave --all out")
         return [*dict.fromkeys(names)] or [None]
+    if names:
+        return [*dict.fromkeys(_full_name(source, name, folder) for name in names)]
     known = _known(source, folder)
     if all_modules:
         return [*known]
-    if not names:
-        raise InputError(
-            "for which module? --module is missing",
-            f"it is one of {', '.join(known)}; --all builds every one",
-        )
-    return [*dict.fromkeys(_full_name(source, name, folder) for name in names)]
+    raise InputError(
+        "for which module? --module is missing", f"it is one of {', '.join(known)}; --all builds every one"
+    )
 
 
 def _known(source: BuildSource, folder: Path | None) -> list[str]:

@@ -6,23 +6,9 @@ import multiprocessing
 import signal
 import sys
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
-from dataclasses import dataclass
 
-from esp_at_tools.build.job import Built, Job, run
+from esp_at_tools.build.job import Built, Failure, Job, run
 from esp_at_tools.errors import EspAtError
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A build that failed.
-
-    Attributes:
-        module: for which module.
-        error: why.
-    """
-
-    module: str
-    error: EspAtError
 
 
 def run_all(jobs: list[Job], processes: int) -> list[Built | Failure]:

@@ -8,10 +8,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from esp_at_tools.build.job import Built, Fit
-from esp_at_tools.cli.build_many import Failure
+import click
+
+from esp_at_tools.build.job import Built, Failure, Fit
 from esp_at_tools.cli.common import Output, is_terminal
 from esp_at_tools.cli.flash_hint import PORT
+from esp_at_tools.cli.inspect_view import clean
 from esp_at_tools.formats.partition_table import APP
 from esp_at_tools.numbers import format_size
 from esp_at_tools.settings.modern import PARTITION as MFG_NVS
@@ -83,8 +85,7 @@ def print_built(talk: Output, built: Built) -> None:
     """Print what a build holds and what it does not, and what to do next."""
     width = talk.console().width if is_terminal(sys.stdout) else _WIDE
     for line in _lines_of(built):
-        for row in _wrapped(line, width):
-            talk.result(row)
+        _print_wrapped(talk, line, width)
 
 
 def _wrapped(line: str, width: int) -> list[str]:
@@ -162,24 +163,35 @@ def print_table(talk: Output, outcomes: Sequence[Built | Failure]) -> None:
     """Print a line for each build, and below the table what is to be said of several at once."""
     if talk.quiet:
         return
-    for line in _table_lines(talk.console(width=None if is_terminal(sys.stdout) else _WIDE), outcomes):
-        talk.result(line)
+    console = talk.console(width=None if is_terminal(sys.stdout) else _WIDE)
     built = [each for each in outcomes if isinstance(each, Built)]
+    sources = {each.source for each in built}
+    if built:
+        what = f"from {sources.pop()}, " if len(sources) == 1 else ""
+        _print_wrapped(talk, f"{what}into {built[0].output.parent}", console.width)
+    for line in _table_lines(console, outcomes):
+        click.echo(line)
     for note, modules in _shared_notes(built):
         whom = "all" if len(modules) == len(built) > 1 else _names(modules)
-        talk.result(f"note: {note} ({whom})")
+        _print_wrapped(talk, f"note: {note} ({whom})", console.width)
     failed = len(outcomes) - len(built)
-    written = "built" if all(each.written for each in built) else "checked, nothing was written"
-    talk.result(f"{len(built)} {written}" + (f", {failed} failed" if failed else ""))
+    done = "built" if all(each.written for each in built) else "checked, nothing was written"
+    talk.result(f"{len(built)} {done}" + (f", {failed} failed" if failed else ""))
+
+
+def _print_wrapped(talk: Output, text: str, width: int) -> None:
+    for row in _wrapped(text, width):
+        talk.result(row)
 
 
 def _table_lines(console: Console, outcomes: Sequence[Built | Failure]) -> list[str]:
-    table = _table("Module", "Source", "Files", "Size", "App free", "PKI", "Folder")
+    several = len({each.source for each in outcomes if isinstance(each, Built)}) > 1
+    table = _table("Module", "Files", "Size", "App free", "PKI", "Folder", *(("Source",) if several else ()))
     for each in outcomes:
         if isinstance(each, Failure):
-            table.add_row(each.module, "FAILED", "", "", "", "", "")
+            table.add_row(each.module, "", "", "", "", "FAILED")
         else:
-            table.add_row(*_row(each))
+            table.add_row(*(clean(cell) for cell in _row(each)[: len(table.columns)]))
     with console.capture() as capture:
         console.print(table)
     return [line.rstrip() for line in capture.get().splitlines()]
@@ -191,26 +203,21 @@ def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
         right = column in ("Files", "Size", "App free", "PKI")
-        table.add_column(
-            column,
-            justify="right" if right else "left",
-            overflow="fold",
-            no_wrap=column != "Source",
-        )
+        wraps = column in ("Folder", "Source")
+        table.add_column(column, justify="right" if right else "left", overflow="fold", no_wrap=not wraps)
     return table
 
 
 def _row(built: Built) -> tuple[str, ...]:
     app = _app_fit(built)
-    source = "definitions" if built.source.startswith("the built-in") else built.source
     return (
         built.recipe.full_name,
-        source,
         str(len(built.files)),
         format_size(sum(file.size for file in built.files)),
         format_size(app.free) if app else "no app",
         str(len(built.pki) or "none"),
-        str(built.output),
+        built.output.name,
+        built.source,
     )
 
 

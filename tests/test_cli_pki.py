@@ -1,0 +1,331 @@
+"""`pki check` as people and scripts call it."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timezone
+from pathlib import Path
+
+import builders
+import pki_maker as made
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from esp_at_tools.cli.pki_check import parse_moment
+from esp_at_tools.errors import InputError
+from esp_at_tools.firmware.firmware import Firmware
+from esp_at_tools.formats.pki_list import PkiList
+from esp_at_tools.pki.grouping import group_files, group_folder
+
+NOW = "2026-06-01"
+LEAF, KEY, ROOT = made.pem(made.issue()), made.key_pem(), made.pem(made.root())
+
+
+def fill(folder: Path, files: dict[str, bytes]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    return folder
+
+
+def checked(cli, *words: object, status: int = 0) -> dict:
+    done = cli("pki", "check", *words, "--at", NOW, "--json")
+    assert done.status == status, done.err
+    return json.loads(done.out)
+
+
+def ids(document: dict) -> list[tuple[str, str]]:
+    return [(each["about"], each["id"]) for each in document["findings"]]
+
+
+# --- files and folders -----------------------------------------------------------------------------
+
+
+def test_files_of_a_set_by_name(cli, tmp_path):
+    folder = fill(
+        tmp_path, {"mqtt_ca.pem": ROOT, "mqtt_client.crt": LEAF, "mqtt_key.key": KEY, "notes.txt": b"x"}
+    )
+    document = checked(cli, folder)
+    assert [(item["name"], item["role"], item["key_matches_certificate"]) for item in document["items"]] == [
+        ("mqtt_ca", "mqtt", None), ("mqtt_cert", "mqtt", True), ("mqtt_key", "mqtt", True),
+    ]  # fmt: skip
+    assert document["items"][1]["chain"] == "trusted"
+    assert document["items"][1]["checked_by"] == ["mqtt_ca"]
+    assert document["summary"] == {"error": 0, "warning": 0, "info": 0}
+    assert document["at"] == "2026-06-01T00:00:00+00:00"
+    (room,) = [each["room"] for each in document["inputs"]]
+    assert (room["items"], room["size"]) == (3, len(ROOT) + len(LEAF) + len(KEY))
+    assert room["nvs_entries"] == sum(3 + -(-len(data) // 32) for data in (ROOT, LEAF, KEY))
+
+
+def test_files_that_belong_together_by_content(cli, tmp_path):
+    other = made.pem(made.issue("other", own="p256:o"))
+    files = {"a.pem": LEAF, "b.pem": KEY, "c.pem": other, "d.pem": made.key_pem("p256:o"), "root.pem": ROOT}
+    folder = fill(tmp_path, files)
+    document = checked(cli, *sorted(folder.iterdir()))
+    roles = {Path(item["name"]).name: Path(item["role"]).name for item in document["items"]}
+    assert roles == {
+        "a.pem": "a.pem",
+        "b.pem": "a.pem",
+        "c.pem": "c.pem",
+        "d.pem": "c.pem",
+        "root.pem": "root.pem",
+    }
+    assert {item["chain"] for item in document["items"] if item["kind"] == "certificate"} == {"trusted"}
+    assert document["findings"] == []
+
+
+@pytest.mark.parametrize(
+    "names", [("x-certificate.pem.crt", "x-private.pem.key"), ("device.crt", "device.key"), ("one", "two")]
+)
+def test_a_key_that_does_not_match_is_found(cli, tmp_path, names):
+    folder = fill(tmp_path, dict(zip(names, (LEAF, made.key_pem("p256:o")), strict=True)))
+    assert ids(checked(cli, folder, status=1)) == [(names[0], "pki-mismatch")]
+
+
+def test_aws_folder(cli, tmp_path):
+    files = {
+        "AmazonRootCA1.pem": made.pem(made.root("amazon", "p256:a")),
+        "ab-certificate.pem.crt": LEAF,
+        "ab-private.pem.key": KEY,
+        "ab-public.pem.key": made.public_pem(),
+        "policy.json": b"{}",
+    }
+    document = checked(cli, fill(tmp_path, files))
+    assert ids(document) == [
+        ("ab-public.pem.key", "pki-not-used"),
+        ("ab-certificate.pem.crt", "pki-chain-unknown"),
+    ]
+    done = cli("pki", "check", tmp_path / "ab-public.pem.key")
+    assert (done.status, "is a public key" in done.out) == (1, True)
+
+
+def test_one_file_alone_is_no_incomplete_set(cli, tmp_path):
+    for name, data in (("x.pem", LEAF), ("x.key", KEY), ("x.der", made.der(made.issue()))):
+        fill(tmp_path, {name: data})
+        assert [
+            found for found in ids(checked(cli, tmp_path / name)) if found[1] == "pki-incomplete-set"
+        ] == []
+    fill(tmp_path, {"mqtt_cert.pem": LEAF})
+    assert ids(checked(cli, tmp_path / "mqtt_cert.pem")) == [("mqtt", "pki-incomplete-set")]
+
+
+def test_damage_in_a_folder_is_an_error(cli, tmp_path):
+    folder = fill(tmp_path, {"cut.pem": LEAF[:200], "wss_key.0.pem": LEAF, "readme": b"0 hello"})
+    document = checked(cli, folder, status=1)
+    errors = [each["about"] for each in document["findings"] if each["level"] == "error"]
+    assert errors == ["cut.pem", "wss_key.0"]
+
+
+def test_several_folders_are_several_sets(cli, tmp_path):
+    for name, data in (("a", LEAF), ("b", made.pem(made.issue(days=(-9, -1))))):
+        fill(tmp_path / name, {"mqtt_cert.pem": data, "mqtt_key.pem": KEY})
+    document = checked(cli, tmp_path / "a", tmp_path / "b", status=1)
+    assert [Path(each["input"]).name for each in document["findings"] if each["level"] == "error"] == ["b"]
+
+
+def test_partitions_of_the_older_layout(cli, tmp_path):
+    data = PkiList().set(0, LEAF).set(1, made.pem(made.issue(days=(-9, -1)))).to_partition(8192)
+    fill(tmp_path, {"client_cert.bin": data, "other.bin": data})
+    document = checked(cli, tmp_path / "client_cert.bin", status=1)
+    assert [item["name"] for item in document["items"]] == ["client_cert.0", "client_cert.1"]
+    assert ("client_cert.1", "pki-expired") in ids(document)
+    done = cli("pki", "check", tmp_path / "other.bin")
+    assert "is a partition of firmware before v3.0" in done.out
+    image = fill(tmp_path / "i", {"i.bin": builders.image()}) / "i.bin"
+    refused = cli(
+        "modify-bin", "--input", image, "--in-place", "--set", f"mqtt_ca=@{tmp_path / 'client_cert.bin'}"
+    )
+    assert (refused.status, "has a header before each item" in refused.err) == (2, True)
+
+
+# --- firmware ----------------------------------------------------------------------------------------
+
+
+def image_with(tmp_path: Path, **items: bytes) -> Path:
+    path = fill(tmp_path, {"image.bin": builders.image()}) / "image.bin"
+    firmware = Firmware.open(path)
+    for name, data in items.items():
+        firmware.set_pki(name, data)
+    firmware.write_in_place()
+    return path
+
+
+def test_firmware(cli, tmp_path):
+    path = image_with(tmp_path, mqtt_ca=ROOT, mqtt_cert=LEAF, mqtt_key=made.key_pem("p256:o"))
+    document = checked(cli, path, status=1)
+    assert ids(document) == [("mqtt", "pki-mismatch")]
+    assert [item["key_matches_certificate"] for item in document["items"]] == [None, False, False]
+    assert document["inputs"][0]["kind"] == "image"
+    same = {(each["id"], each["level"]) for each in json.loads(cli("inspect", path, "--json").out)["checks"]}
+    assert ("pki-mismatch", "error") in same
+
+
+def test_a_firmware_with_none_says_so(cli, tmp_path):
+    done = cli("pki", "check", image_with(tmp_path))
+    assert (done.status, "holds no certificates or keys" in done.err) == (2, True)
+
+
+def test_a_lone_partition(cli, tmp_path):
+    extra = "mqtt_ca,namespace,,\nmqtt_ca,file,binary,ca.pem\n"
+    fill(tmp_path, {"ca.pem": ROOT})
+    data = builders.generate(builders.mfg_csv(extra), folder=tmp_path)
+    fill(tmp_path, {"mfg_nvs.bin": data})
+    assert [item["name"] for item in checked(cli, tmp_path / "mfg_nvs.bin")["items"]] == ["mqtt_ca"]
+
+
+SDKCONFIG = b"CONFIG_MBEDTLS_ECP_C=y\n# CONFIG_MBEDTLS_ECP_DP_SECP256R1_ENABLED is not set\n"
+
+
+def test_the_sdkconfig_of_a_release_counts(cli, tmp_path):
+    extra = "mqtt_ca,namespace,,\nmqtt_ca,file,binary,ca.pem\n"
+    fill(tmp_path, {"ca.pem": ROOT})
+    data = builders.generate(builders.mfg_csv(extra), folder=tmp_path)
+    release = builders.release(tmp_path / "release", data, builders.mfg_csv())
+    assert ids(checked(cli, release)) == []
+    (release / "sdkconfig").write_bytes(SDKCONFIG)
+    archive = builders.zipped(release, tmp_path / "release.zip", "top/")
+    alone = release / "factory" / "factory_MINI-1.bin"
+    for path in (release, archive, alone, release / "customized_partitions" / "mfg_nvs.bin"):
+        document = checked(cli, path, status=1)
+        assert ids(document) == [("mqtt_ca", "pki-unsupported-key")], path
+        assert "compiled without" in document["findings"][0]["message"]
+    report = json.loads(cli("inspect", release, "--json").out)["checks"]
+    assert "pki-unsupported-key" in {each["id"] for each in report}
+    (release / "sdkconfig").write_bytes(b"nonsense\n")
+    assert ids(checked(cli, release)) == [("sdkconfig", "pki-sdkconfig")]
+
+
+def test_a_given_sdkconfig(cli, tmp_path):
+    fill(tmp_path, {"ca.pem": ROOT, "sdk": SDKCONFIG, "bad": b"CONFIG_X=y\n", "worse": b"\xff"})
+    assert ids(checked(cli, tmp_path / "ca.pem", "--sdkconfig", tmp_path / "sdk", status=1))
+    for name in ("bad", "worse", "none"):
+        done = cli("pki", "check", tmp_path / "ca.pem", "--sdkconfig", tmp_path / name)
+        assert (done.status, name in done.err) == (2, True)
+
+
+def test_official_firmware(cli, shared):
+    for folder in sorted((shared / "firmware").glob("ESP*")):
+        done = cli("pki", "check", folder, "--at", "2026-06-01", "--json")
+        document = json.loads(done.out)
+        assert (done.status, document["summary"]["error"], document["summary"]["warning"]) == (0, 0, 0), (
+            folder
+        )
+        assert len(document["items"]) >= 9
+        later = cli("pki", "check", folder, "--at", "2040-01-01", "--json")
+        assert later.status == 1
+
+
+# --- dates, wording, misuse --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2027-01-31", (2027, 1, 31)),
+        ("2027-01-31T12:30:00", (2027, 1, 31, 12, 30)),
+        ("2027-01-31 12:30", (2027, 1, 31, 12, 30)),
+        ("2027-01-31T12:30:00Z", (2027, 1, 31, 12, 30)),
+        ("2027-01-31T00:30:00+02:00", (2027, 1, 30, 22, 30)),
+    ],
+)
+def test_dates(text, moment):
+    assert parse_moment(text) == datetime(*moment, tzinfo=timezone.utc)
+
+
+@pytest.mark.parametrize(
+    "text", ["31.1.2027", "2027-02-30", "tomorrow", "", "0001-01-01T00:00:00+10:00", "2027"]
+)
+def test_no_dates(text):
+    with pytest.raises(InputError, match="is not a date"):
+        parse_moment(text)
+
+
+def test_validity_at_a_date(cli, tmp_path):
+    fill(tmp_path, {"c.pem": made.pem(made.issue(days=(0, 10)))})
+    for date, status in (("2026-05-31", 1), ("2026-06-01", 0), ("2026-06-11", 0), ("2026-06-12", 1)):
+        assert cli("pki", "check", tmp_path / "c.pem", "--at", date).status == status, date
+
+
+def test_text_is_plain_without_a_terminal(cli, tmp_path):
+    long = "x" * 90
+    folder = fill(
+        tmp_path, {f"{long}.pem": made.pem(made.issue(days=(-9, -1))), "b.pem": made.pem(made.issue())}
+    )
+    done = cli("pki", "check", folder, "--at", NOW)
+    assert "\x1b" not in done.out
+    assert done.out.isascii()
+    assert f"x error: {long}.pem: expired on 2026-05-31  [pki-expired]" in done.out.splitlines()
+    assert not any(line.endswith(" ") for line in done.out.splitlines())
+    assert done.out.splitlines()[-1] == "checked for 2026-06-01 00:00 UTC: 1 error"
+    quiet = cli("pki", "check", folder, "--at", NOW, "--quiet")
+    assert (quiet.status, quiet.out) == (1, "")
+    assert quiet.err.startswith("error: ")
+
+
+def test_the_same_of_several_items_is_one_line(cli, tmp_path):
+    old = made.pem(made.issue(days=(-9, -1)))
+    done = cli("pki", "check", fill(tmp_path, {"wss_cert.0.pem": old, "wss_cert.1.pem": old}), "--at", NOW)
+    assert "x error: wss_cert.0, wss_cert.1: expired on 2026-05-31  [pki-expired]" in done.out
+
+
+def test_names_do_not_act_on_the_terminal(cli, tmp_path):
+    evil = made.pem(made.issue("a\x1b[31m\nb", days=(-9, -1)))
+    done = cli("pki", "check", fill(tmp_path, {"c\x1b[2J.pem": evil}), "--at", NOW)
+    assert "\x1b" not in done.out + done.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "nothing to check"),
+        (["none.pem"], "none.pem: no such file"),
+        (["ca.pem", "--at", "soon"], "--at soon: is not a date"),
+        (["ca.pem", "--chip", "esp32"], "the files are no firmware"),
+        (["empty"], "empty: holds no certificates or keys"),
+        (["big.bin"], "big.bin"),
+    ],
+)
+def test_misuse(cli, tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(fill(tmp_path, {"ca.pem": ROOT, "empty/readme": b"x", "big.bin": b"\xff" * 9000}))
+    done = cli("pki", "check", *words)
+    assert (done.status, message in done.err) == (2, True), done.err
+
+
+# --- any bytes -----------------------------------------------------------------------------------------
+
+_PIECES = (
+    LEAF,
+    KEY,
+    ROOT,
+    made.der(made.issue()),
+    made.key_pem(encoding=made.Encoding.DER),
+    b"\xf1\xf1\x01\0",
+    b"\0",
+)
+
+
+@settings(max_examples=120)
+@given(st.data())
+def test_damaged_files_never_fail(data):
+    import tempfile
+
+    blob = bytearray(b"".join(data.draw(st.lists(st.sampled_from(_PIECES), min_size=1, max_size=3))))
+    for _ in range(data.draw(st.integers(0, 4))):
+        at = data.draw(st.integers(0, len(blob) - 1))
+        blob[at : at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
+        blob = blob or bytearray(b"x")
+    name = data.draw(st.sampled_from(["mqtt_key.pem", "client_cert.bin", "x", "x-private.pem.key"]))
+    from esp_at_tools.cli.main import run
+
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = fill(Path(temporary), {name: bytes(blob), "c.pem": LEAF})
+        assert run(["pki", "check", str(folder), "--quiet"]) in (0, 1)
+        assert run(["pki", "check", str(folder / name), "--quiet"]) in (0, 1, 2)
+        assert run(["pki", "import", str(folder), "-o", str(folder / "p.yaml"), "--quiet"]) in (0, 2)
+
+
+def test_groups_of_an_empty_folder(tmp_path):
+    assert (list(group_folder(tmp_path).items), list(group_files([]).items)) == ([], [])

@@ -23,6 +23,7 @@ from esp_at_tools.cli.common import (
 )
 from esp_at_tools.cli.modules_add import add
 from esp_at_tools.cli.modules_apps import compared, fit_document
+from esp_at_tools.errors import FormatError
 from esp_at_tools.formats.partition_table import Partition, PartitionTable
 from esp_at_tools.numbers import format_size
 from esp_at_tools.settings.rules import check_settings
@@ -30,6 +31,8 @@ from esp_at_tools.settings.rules import check_settings
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+
+    from esp_at_tools.build.plan_app import Fit
 
 _PORT = "AT: TX/RX/CTS/RTS"
 _UNLIMITED = 10_000
@@ -104,7 +107,7 @@ def check(names: tuple[str, ...], apps: tuple[Path, ...], folder: Path | None) -
     """
     talk = current_output()
     result = check_definitions(folder)
-    chosen = tuple(module(name, folder=folder) for name in names)
+    chosen, fitting = _chosen(result, names, apps, folder)
     problems = _of_modules(result, chosen)
     for row in result.rows:
         if chosen and row.full_name not in {each.full_name for each in chosen}:
@@ -112,7 +115,6 @@ def check(names: tuple[str, ...], apps: tuple[Path, ...], folder: Path | None) -
         for found in check_settings(row.parameters, {}, row.chip, layout="modern"):
             level: Level = "error" if found.level == "impossible" else "warning"
             problems.append(Problem(level, row.place, found.message, found.hint))
-    fitting = compared(apps, chosen, folder)
     problems += [Problem(fit.level, fit.module, fit.message, fit.hint) for fit in fitting if fit.level]
     if talk.json:
         talk.document(
@@ -134,6 +136,21 @@ def check(names: tuple[str, ...], apps: tuple[Path, ...], folder: Path | None) -
         talk.result(f"{len(chosen) or len(result.rows)} modules, no problems")
     if any(problem.level == "error" for problem in problems):
         click.get_current_context().exit(1)
+
+
+def _chosen(
+    result: CheckResult, names: tuple[str, ...], apps: tuple[Path, ...], folder: Path | None
+) -> tuple[tuple[Module, ...], list[Fit]]:
+    """Return the modules that were named, and how applications fit; nothing where definitions are broken."""
+    if any(problem.level == "error" for problem in result.problems):
+        try:
+            modules(folder=folder)
+        except FormatError:
+            if names or apps:
+                current_output().note("all definitions are checked, and no application: some are broken")
+            return (), []
+    chosen = tuple(module(name, folder=folder) for name in names)
+    return chosen, compared(apps, chosen, folder)
 
 
 def _of_modules(result: CheckResult, chosen: tuple[Module, ...]) -> list[Problem]:

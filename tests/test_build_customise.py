@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import builders
@@ -16,6 +17,7 @@ from esp_at_tools.build.from_release import recipe_from_release
 from esp_at_tools.build.options import Options
 from esp_at_tools.build.recipe import Recipe
 from esp_at_tools.build.recipe_flash import open_recipe
+from esp_at_tools.build.unread import unread_items
 from esp_at_tools.errors import InputError, RiskyValueError
 from esp_at_tools.firmware.firmware import Firmware
 from esp_at_tools.firmware.modify import Request, modify
@@ -240,7 +242,6 @@ CONFIG_OTHER=y
     ],
 )
 def test_the_flash_size_in_an_sdkconfig(definition, text, wanted):
-    from dataclasses import replace
 
     changed = with_flash_size(replace(definition, sdkconfig=text, sdkconfig_defaults=text), 8 << 20)
     assert changed.sdkconfig == wanted
@@ -270,3 +271,31 @@ def test_without_a_partition_for_it_there_is_no_file_system(definition, tmp_path
     without = customise(definition, Options(partition_sizes={"fatfs": 0}))
     with pytest.raises(InputError, match="--fs-image"):
         customise(without, Options(fs_image=tmp_path / "files"))
+
+
+def test_the_applications_of_an_esp8266_stay_where_they_are(shared):
+    recipe = recipe_from_release(shared / "firmware" / "ESP8266-AT-V2.2.1.0", None, Options())
+    with pytest.raises(InputError, match="compiled for their addresses"):
+        customise(recipe, Options(flash_size=4 << 20))
+    changed = customise(recipe, Options(partition_sizes={"mqtt_ca": 12 << 10}))
+    assert changed.primary == recipe.primary
+    assert changed.secondary != recipe.secondary
+
+
+# --- what the firmware would not read ------------------------------------------------------------
+
+
+def test_items_that_the_firmware_does_not_read_are_named(definition, release):
+
+    names = ["mqtt_ca", "https_ca.0", "wpa2_ca", "wpa_ent_key"]
+    assert unread_items(definition, names, defined=True) == names[1:]
+    assert unread_items(definition, names, defined=False) == []
+    assert unread_items(release, names, defined=False) == []
+    told = replace(
+        release, sdkconfig="CONFIG_AT_MQTT_CLIENT_AUTH_BROKER=y\nCONFIG_AT_EAP_COMMAND_SUPPORT=y\n"
+    )
+    assert unread_items(told, names, defined=False) == ["https_ca.0"]
+
+
+def test_the_legacy_layout_has_partitions_for_what_it_reads(legacy):
+    assert unread_items(legacy, ["mqtt_ca"], defined=False) == []

@@ -71,6 +71,12 @@ def _planned(recipe: Recipe, options: Options) -> Recipe:
         wishes=options.partition_sizes,
         unused=_unused(recipe, options),
     )
+    if recipe.chip.image_chip_id is None and found.primary != recipe.primary:
+        raise InputError(
+            f"the applications of an {recipe.chip.title} are compiled for their addresses, so that only its"
+            " user partitions can be laid out anew",
+            "leave --flash out, and ask for no more than fits at_customize",
+        )
     said = [
         (note.level, f"{note.message} ({note.hint})" if note.hint else note.message) for note in found.notes
     ]

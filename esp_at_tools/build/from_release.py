@@ -41,6 +41,7 @@ _SDKCONFIG = "sdkconfig"
 _SDKCONFIG_DEFAULTS = "sdkconfig.defaults"
 _PHY = 0x01
 _MAX_NAME = 64
+_ESP8266_WINDOW = 1 << 20
 
 
 def recipe_from_release(path: Path, name: str | None, options: Options) -> Recipe:
@@ -84,7 +85,7 @@ def recipe_from_release(path: Path, name: str | None, options: Options) -> Recip
         sdkconfig=_sdkconfig(source, options, chip),
         sdkconfig_defaults=_text(source, _SDKCONFIG_DEFAULTS) if not _text(source, _SDKCONFIG) else "",
         bootloader=b"" if options.config_only else _bootloader(source, flash_map, chip),
-        app=b"" if options.config_only else _app(source, flash_map, notes),
+        app=b"" if options.config_only else _app(source, flash_map, chip, notes),
     )
     if not recipe.sdkconfig and not recipe.sdkconfig_defaults:
         notes.append("the source has no sdkconfig, so the build has none; --sdkconfig FILE adds it")
@@ -242,16 +243,23 @@ def _contents(source: Source, offset: int, size: int) -> bytes:
     return source.part(name) if isinstance(source, Release) and name else source.read(offset, size)
 
 
-def _app(source: Source, flash_map: FlashMap, notes: list[str]) -> bytes:
-    """Return the application that would start, or another one if that is damaged."""
+def _app(source: Source, flash_map: FlashMap, chip: Chip, notes: list[str]) -> bytes:
+    """Return the application that would start, or another one if that is damaged.
+
+    It will stand where a blank ``otadata`` makes the bootloader look. That of an ESP8266, whose flash is
+    mapped as it is, runs only at the same place in another megabyte.
+    """
+    home = OtaData.initial().boot_partition(flash_map.primary)
     first, *others = _boot_order(source, flash_map)
     for place in (first, *others):
         image = _image(source, place.offset, place.size)
         if image is None or not (image.checksum_ok if image.sha256_ok is None else image.sha256_ok):
             continue
+        if chip.image_chip_id is None and home and (place.offset - home.offset) % _ESP8266_WINDOW:
+            continue
         if place != first:
             notes.append(f"the application is that of {place.name}: the one in {first.name} is not sound")
-        elif place != OtaData.initial().boot_partition(flash_map.primary):
+        elif place != home:
             notes.append(f"the application is that of {place.name}, which the device would start")
         return _contents(source, place.offset, image.signed_size)
     raise InputError(f"{source.path}: has no sound application", "download it again, or give another SOURCE")

@@ -287,8 +287,21 @@ def _described(job: Job, recipe: Recipe, flashed: tuple[Part, ...], files: Mappi
         pki=pki,
         gatt_rows=len(firmware.gatts()),
         notes=tuple(note for note in recipe.notes if not (pki and note == NO_PKI)),
-        warnings=recipe.warnings,
+        warnings=(*recipe.warnings, *_unread(job, recipe)),
     )
+
+
+def _unread(job: Job, recipe: Recipe) -> list[str]:
+    from esp_at_tools.build.unread import unread_items
+
+    found = unread_items(
+        recipe,
+        job.options.request.pki,
+        defined=job.source.kind == "definitions",
+        folder=job.options.module_folder,
+    )
+    names = ", ".join(found)
+    return [f"the firmware does not read {names}: its options for them are off"] if found else []
 
 
 def _fits(recipe: Recipe, flashed: tuple[Part, ...]) -> tuple[Fit, ...]:

@@ -1,0 +1,60 @@
+"""Which certificates and keys a firmware does not look for, as far as its sdkconfig or definition tells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from esp_at_tools.build.recipe import Recipe
+from esp_at_tools.formats.sdkconfig import Sdkconfig
+from esp_at_tools.settings.modern import PARTITION as MFG_NVS
+from esp_at_tools.settings.names import PKI_ITEMS
+
+
+def unread_items(
+    recipe: Recipe, names: Iterable[str], *, defined: bool, folder: Path | None = None
+) -> list[str]:
+    """Return the items that the firmware would not read.
+
+    Args:
+        recipe: what is built; in the legacy layout its partitions tell what is read, and nothing is returned.
+        names: the items to look at.
+        defined: whether the recipe comes from the definitions of the catalogue.
+        folder: a user's own folder of definitions.
+
+    Raises:
+        InputError: the definitions cannot be read.
+    """
+    names = list(names)
+    if not names or MFG_NVS not in recipe.partitions:
+        return []
+    if recipe.sdkconfig:
+        options = _options()
+        config = Sdkconfig.from_text(recipe.sdkconfig)
+        return [name for name in names if (option := _option(options, name)) and not config.is_on(option)]
+    if not defined:
+        return []  # the defaults of a Kconfig that nobody has read
+    from esp_at_tools.catalog.modules import module
+
+    read = module(recipe.full_name, silence=recipe.silence, folder=folder).mfg_nvs
+    options = _options()
+    return [name for name in names if _option(options, name) and _known_as(name) not in read]
+
+
+def _option(options: Mapping[str, str], name: str) -> str:
+    return options.get(_known_as(name), "")
+
+
+def _known_as(name: str) -> str:
+    """Return the namespace of an item as the definitions have it: wpa_ent_ca was wpa2_ca before."""
+    return PKI_ITEMS[name].group.replace("wpa_ent_", "wpa2_")
+
+
+def _options() -> dict[str, str]:
+    """Return namespace of ``mfg_nvs`` → the option with which a firmware reads it."""
+    from esp_at_tools.catalog.data import data_folder
+    from esp_at_tools.catalog.features import read_features
+    from esp_at_tools.catalog.module_yaml import raise_errors
+
+    features = read_features(data_folder() / "features.yaml", raise_errors)
+    return {name: option for feature in features.values() for name, option in feature.mfg_nvs.items()}

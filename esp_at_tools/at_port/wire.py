@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -89,6 +90,13 @@ class Wire:
                 break
             found += data
         return found
+
+    def reset(self) -> None:
+        """Restart the module with the line RTS, where the port has one that is wired to its reset."""
+        with contextlib.suppress(OSError):  # a pseudo-terminal has no such lines
+            self._serial.rts = True
+            time.sleep(0.1)
+            self._serial.rts = False
 
     def close(self) -> None:
         """Close the port."""

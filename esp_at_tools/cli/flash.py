@@ -2,28 +2,48 @@
 
 from __future__ import annotations
 
-import shlex
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from esp_at_tools import files
-from esp_at_tools.cli.common import PATH, Output, current_output, input_file, json_option, talk_options
+from esp_at_tools.cli.common import (
+    PATH,
+    Output,
+    current_output,
+    input_file,
+    json_option,
+    say,
+    talk_options,
+)
 from esp_at_tools.cli.device_options import baud_option, ports_option, stub_option, table_option
 from esp_at_tools.cli.device_steps import watched
 from esp_at_tools.cli.flash_hint import PORT
+from esp_at_tools.cli.flash_report import (
+    allotment_document,
+    plan_document,
+    print_allotment,
+    print_check,
+    print_commands,
+    print_plan,
+    print_receipts,
+)
+from esp_at_tools.device.allotment import Allotment, device_images
 from esp_at_tools.device.boards import flash_boards
 from esp_at_tools.device.esptool_command import EsptoolCommands, esptool_commands
 from esp_at_tools.device.esptool_device import Link
-from esp_at_tools.device.flashing import Receipt, summary
-from esp_at_tools.device.plan import BOOTLOADER_NAME, FlashPlan, make_plan
+from esp_at_tools.device.flashing import Receipt
+from esp_at_tools.device.plan import FlashPlan, make_plan
 from esp_at_tools.device.ports import choose_ports
-from esp_at_tools.errors import InputError
+from esp_at_tools.errors import CheckFailedError, InputError
 from esp_at_tools.firmware.firmware import Firmware
 from esp_at_tools.firmware.source import StagedFile
-from esp_at_tools.numbers import format_size
+
+if TYPE_CHECKING:
+    from esp_at_tools.at_port.check import Check
 
 BUILD_FOLDER = Path("build")
 """What is flashed when no INPUT is given."""
@@ -53,6 +73,25 @@ DEVICE_FAILED = 3
     help="Write the pieces as files into this new folder, for esptool; needs --dry-run.",
 )
 @table_option
+@click.option(
+    "--each", type=PATH, metavar="DIR", help="Give each module an image of its own from this folder."
+)
+@click.option(
+    "--ledger",
+    type=PATH,
+    metavar="FILE",
+    help="Where --each remembers it.  [default: DIR/flash-ledger.jsonl]",
+)
+@click.option(
+    "--check", is_flag=True, help="Look afterwards whether the firmware starts: its log, or AT+GMR."
+)
+@click.option(
+    "--at-port",
+    "at_ports",
+    multiple=True,
+    metavar="PORT",
+    help="Its AT port, to ask AT+GMR there; one for each -p, in their order.",
+)
 @json_option
 @talk_options
 def command(
@@ -66,6 +105,10 @@ def command(
     no_stub: bool,
     parts_output: Path | None,
     partition_table_offset: int | None,
+    each: Path | None,
+    ledger: Path | None,
+    check: bool,
+    at_ports: tuple[str, ...],
 ) -> None:
     """Write a firmware to the flash of modules.
 
@@ -75,16 +118,29 @@ def command(
 
     Sectors that are so already are skipped. What the module itself has stored (its Wi-Fi network,
     AT+SYSSTORE, files) is kept unless --erase is given.
+
+    On a production line, --each DIR takes a folder of images that 'esp-at-tool batch' has made: every
+    module gets its own, none is used twice, and a ledger in the folder remembers it.
     """
     talk = current_output()
     if parts_output is not None and not dry_run:
         raise InputError("--parts-output goes with --dry-run", "add --dry-run, or leave it out")
-    firmware = Firmware.open(_input(input_path), partition_table_offset=partition_table_offset)
-    plan = make_plan(firmware, only=only, erase=erase)
-    if not dry_run:
+    order: FlashPlan | Allotment
+    if each is not None:
+        order = _allotment(each, ledger, only, input_path, erase=erase, dry_run=dry_run)
+    else:
+        if ledger is not None:
+            raise InputError("--ledger goes with --each", "add --each DIR, or leave it out")
+        firmware = Firmware.open(_input(input_path), partition_table_offset=partition_table_offset)
+        order = make_plan(firmware, only=only, erase=erase)
+    if isinstance(order, Allotment) or not dry_run:
         links = [Link(port, baud, stub=not no_stub) for port in choose_ports(ports)]
-        _flash(talk, plan, links, verify=verify)
+        looked_at = _check_of([link.port for link in links], wanted=check, at_ports=at_ports)
+        _flash(talk, order, links, verify=verify, check=looked_at)
         return
+    plan = order
+    if check or at_ports:
+        raise InputError("--check goes without --dry-run", "leave one of them out")
     if ports:
         choose_ports(ports)
     link = Link(ports[0] if ports else PORT, baud, stub=not no_stub)
@@ -92,10 +148,30 @@ def command(
     if parts_output is not None:
         _write_parts(parts_output, commands)
     if talk.json:
-        talk.document(_document(plan, verify=verify, commands=commands, dry_run=True))
+        talk.document(plan_document(plan, verify=verify, commands=commands, dry_run=True))
     else:
-        _print_plan(talk, plan)
-        _print_commands(talk, commands, written=parts_output is not None)
+        print_plan(talk, plan)
+        print_commands(talk, commands, written=parts_output is not None)
+
+
+def _allotment(
+    folder: Path,
+    ledger: Path | None,
+    only: tuple[str, ...],
+    input_path: Path | None,
+    *,
+    erase: bool,
+    dry_run: bool,
+) -> Allotment:
+    if input_path is not None:
+        raise InputError(f"--each {folder} and {input_path} both say what to flash", "give one of them")
+    if dry_run:
+        raise InputError(
+            "--dry-run does not go with --each: which image a module gets depends on its MAC address",
+            f"look at one image: 'esp-at-tool flash {folder}/IMAGE --dry-run'",
+        )
+    device_images(folder)  # what is wrong with it is said before any module is touched
+    return Allotment(folder, only, erase=erase, ledger=ledger or Path())
 
 
 def _input(path: Path | None) -> Path:
@@ -120,129 +196,82 @@ def _write_parts(folder: Path, commands: EsptoolCommands) -> None:
 # --- flashing ------------------------------------------------------------------------------------
 
 
-def _flash(talk: Output, plan: FlashPlan, links: list[Link], *, verify: bool) -> None:
-    """Flash the modules, report, and leave with status 3 if one of them failed."""
-    if not talk.json:
-        _print_plan(talk, plan)
-    with watched(talk, links) as report:
-        receipts = flash_boards(plan, links, report, verify=verify)
+def _flash(
+    talk: Output, order: FlashPlan | Allotment, links: list[Link], *, verify: bool, check: _Check | None
+) -> None:
+    """Flash the modules, report, and leave with status 3 if one failed, with 1 if one does not start."""
     if talk.json:
-        talk.document(_document(plan, verify=verify, receipts=receipts))
+        pass
+    elif isinstance(order, FlashPlan):
+        print_plan(talk, order)
     else:
-        _print_receipts(talk, receipts)
+        print_allotment(talk, order)
+    with watched(talk, links) as report:
+        receipts = flash_boards(order, links, report, verify=verify)
+    checks = [check(talk, number, each) if check else None for number, each in enumerate(receipts)]
+    if talk.json:
+        talk.document(_flash_document(order, receipts, checks, verify=verify))
+    else:
+        print_receipts(talk, receipts)
+        for each in checks:
+            if each is not None:
+                print_check(talk, each)
     failed = [receipt for receipt in receipts if not receipt.ok]
     for receipt in failed:
-        click.echo(f"error: {receipt.error}" + (f"\n  {receipt.hint}" if receipt.hint else ""), err=True)
+        say(f"error: {receipt.error}" + (f"\n  {receipt.hint}" if receipt.hint else ""), err=True)
     if failed:
         raise click.exceptions.Exit(DEVICE_FAILED)
+    for each in checks:
+        if each is not None and not each.ok:
+            raise CheckFailedError(f"{each.port}: {each.text}", each.hint)
 
 
-# --- reporting -----------------------------------------------------------------------------------
-
-
-def _print_plan(talk: Output, plan: FlashPlan) -> None:
-    chip = f" for {plan.chip}" if plan.chip else ""
-    count = max(len(plan.segments), 1)
-    parts = f"{count} part{'s' * (count != 1)}"
-    talk.result(f"{plan.path}{chip}, {format_size(plan.size)} in {parts}:")
-    for segment in plan.segments:
-        talk.result(f"  {segment.offset:#010x}  {format_size(segment.size):>9}  {segment.name}")
-    if plan.loose is not None:
-        talk.result(f"  {plan.loose[0]}, at the address that the module's own partition tables give it")
-    if plan.erase:
-        talk.result("The whole flash is erased first: what the module has stored (its Wi-Fi network,")
-        talk.result("AT+SYSSTORE, files) is lost.")
-    elif plan.kept:
-        names = ", ".join(f"{part.name} ({part.offset:#x}, {format_size(part.size)})" for part in plan.kept)
-        talk.result(f"Kept as the module has it: {names}; it holds what the module itself has stored")
-        talk.result("(its Wi-Fi network, AT+SYSSTORE, files). --erase removes it.")
-
-
-def _print_commands(talk: Output, commands: EsptoolCommands, *, written: bool) -> None:
-    talk.result("Dry run: nothing was written. The same with esptool:")
-    for words in commands.commands:
-        talk.result(f"  {shlex.join(words)}")
-    if commands.parts and not written:
-        names = ", ".join(str(path) for path, _ in commands.parts)
-        talk.result(f"  (--parts-output DIR makes the files that this needs: {names})")
-
-
-def _print_receipts(talk: Output, receipts: list[Receipt]) -> None:
-    if len(receipts) == 1:
-        if receipts[0].ok:
-            talk.result(f"{receipts[0].port}: {summary(receipts[0])}")
-        return
-    rows = [("port", "chip", "MAC", "written", "not needed", "seconds", "result")]
-    for receipt in receipts:
-        total = sum(segment.size for segment in receipt.segments)
-        rows.append((
-            receipt.port,
-            receipt.chip or "-",
-            receipt.mac or "-",
-            format_size(receipt.bytes_written),
-            format_size(total - receipt.bytes_written),
-            f"{receipt.seconds:.1f}",
-            ("verified" if receipt.verified else "done") if receipt.ok else "FAILED",
-        ))  # fmt: skip
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        line = "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True))
-        talk.result(line.rstrip())
-
-
-def _document(
-    plan: FlashPlan,
-    *,
-    verify: bool,
-    receipts: list[Receipt] | None = None,
-    commands: EsptoolCommands | None = None,
-    dry_run: bool = False,
+def _flash_document(
+    order: FlashPlan | Allotment, receipts: list[Receipt], checks: Sequence[Check | None], *, verify: bool
 ) -> dict[str, Any]:
-    document: dict[str, Any] = {
-        "schema": 1,
-        "input": {"path": str(plan.path), "kind": plan.kind, "sha256": plan.sha256},
-        "dry_run": dry_run,
-        "chip": plan.chip,
-        "erase": plan.erase,
-        "verify": verify,
-        "flash": _flash_settings(plan),
-        "segments": [
-            {"name": part.name, "offset": part.offset, "size": part.size, "sha256": part.sha256}
-            for part in plan.segments
-        ],
-        "kept": [{"name": part.name, "offset": part.offset, "size": part.size} for part in plan.kept],
-    }
-    if commands is not None:
-        document["esptool"] = [list(words) for words in commands.commands]
-    if receipts is not None:
-        document["boards"] = [_board(receipt) for receipt in receipts]
+    if isinstance(order, FlashPlan):
+        document = plan_document(order, verify=verify, receipts=receipts)
+    else:
+        document = allotment_document(order, receipts, verify=verify)
+    for board, check in zip(document["boards"], checks, strict=True):
+        board["check"] = None if check is None else asdict(check)
     return document
 
 
-def _flash_settings(plan: FlashPlan) -> dict[str, str]:
-    """Return what the bootloader that is written says of the flash; ``""`` where none is, or it does not."""
-    stated = asdict(plan.settings)
-    header = next((image for name, image in plan.images if name == BOOTLOADER_NAME), None)
-    if header is None:
-        return stated
-    size = header.flash_size if plan.chip != "esp8266" else ""  # whose header is not to be relied on
-    found = {"mode": header.flash_mode, "freq": header.flash_freq, "size": size}
-    return {name: value or found[name] or "" for name, value in stated.items()}
+@dataclass(frozen=True)
+class _Check:
+    """How each module is looked at when it is flashed.
+
+    Attributes:
+        at_ports: their AT ports, in the order of the download ports; none to read their boot logs.
+    """
+
+    at_ports: tuple[str, ...]
+
+    def __call__(self, talk: Output, number: int, receipt: Receipt) -> Check | None:
+        """Look at one; None where it was not flashed."""
+        from esp_at_tools.at_port.check import check_at_port, check_boot_log
+
+        if not receipt.ok:
+            return None
+        if self.at_ports:
+            talk.note(f"{self.at_ports[number]}: asking AT+GMR")
+            return check_at_port(self.at_ports[number])
+        talk.note(f"{receipt.port}: listening to its start")
+        return check_boot_log(receipt.port, receipt.chip)
 
 
-def _board(receipt: Receipt) -> dict[str, Any]:
-    error = None if receipt.ok else {"message": receipt.error, "hint": receipt.hint}
-    return {
-        "port": receipt.port,
-        "result": "done" if receipt.ok else "failed",
-        "chip": receipt.chip,
-        "mac": receipt.mac,
-        "flash_size": receipt.flash_size,
-        "segments": [asdict(segment) for segment in receipt.segments],
-        "bytes_written": receipt.bytes_written,
-        "kept": list(receipt.kept),
-        "verified": receipt.verified,
-        "started": receipt.started,
-        "seconds": receipt.seconds,
-        "error": error,
-    }
+def _check_of(ports: list[str], *, wanted: bool, at_ports: tuple[str, ...]) -> _Check | None:
+    if not wanted and not at_ports:
+        return None
+    if at_ports and len(at_ports) != len(ports):
+        raise InputError(
+            f"{len(at_ports)} --at-port for {len(ports)} -p", "give one for each, in the same order"
+        )
+    both = set(at_ports) & set(ports)
+    if both:
+        raise InputError(
+            f"--at-port {min(both)}: is the download port",
+            "the AT port is another one; without --at-port, --check listens to the download port",
+        )
+    return _Check(at_ports)

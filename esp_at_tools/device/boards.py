@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+from esp_at_tools.device.allotment import Allotment
 from esp_at_tools.device.esptool_device import Link
 from esp_at_tools.device.flashing import Receipt, Report, Step, flash_board
 from esp_at_tools.device.plan import FlashPlan
@@ -18,12 +19,12 @@ _PRELOAD = ["esptool.cmds", __name__]
 
 
 def flash_boards(
-    plan: FlashPlan, links: Sequence[Link], report: Report, *, verify: bool = False
+    order: FlashPlan | Allotment, links: Sequence[Link], report: Report, *, verify: bool = False
 ) -> list[Receipt]:
-    """Write a plan to the devices on some ports, side by side; one that fails does not stop the others.
+    """Write to the devices on some ports, side by side; one that fails does not stop the others.
 
     Args:
-        plan: what to write where.
+        order: what to write where, or a folder with an image for each device.
         links: the ports, each once.
         report: called in this process with what is happening on each.
         verify: compare everything once more at the end.
@@ -32,10 +33,10 @@ def flash_boards(
         The receipts in the order of ``links``.
     """
     if len(links) == 1:
-        return [flash_board(plan, links[0], report, verify=verify)]
+        return [flash_board(order, links[0], report, verify=verify)]
     from multiprocessing.connection import wait
 
-    workers = _start(plan, links, verify=verify)
+    workers = _start(order, links, verify=verify)
     receipts: dict[str, Receipt] = {}
     try:
         waiting = {pipe: link for (pipe, _), link in zip(workers, links, strict=True)}
@@ -49,7 +50,9 @@ def flash_boards(
     return [receipts[link.port] for link in links]
 
 
-def _start(plan: FlashPlan, links: Sequence[Link], *, verify: bool) -> list[tuple[Connection, BaseProcess]]:
+def _start(
+    order: FlashPlan | Allotment, links: Sequence[Link], *, verify: bool
+) -> list[tuple[Connection, BaseProcess]]:
     import multiprocessing
 
     context: Any = multiprocessing.get_context("spawn")
@@ -59,7 +62,7 @@ def _start(plan: FlashPlan, links: Sequence[Link], *, verify: bool) -> list[tupl
     workers = []
     for link in links:
         ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=_work, args=(theirs, plan, link, verify), daemon=True)
+        process = context.Process(target=_work, args=(theirs, order, link, verify), daemon=True)
         process.start()
         theirs.close()
         workers.append((ours, process))
@@ -86,13 +89,13 @@ def _take(
         report(message)
 
 
-def _work(pipe: Connection, plan: FlashPlan, link: Link, verify: bool) -> None:
+def _work(pipe: Connection, order: FlashPlan | Allotment, link: Link, verify: bool) -> None:
     """Flash one board, in its own process."""
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it, too, and ends this process
     try:
-        receipt = flash_board(plan, link, pipe.send, verify=verify)
+        receipt = flash_board(order, link, pipe.send, verify=verify)
     except Exception as error:  # noqa: BLE001 - the parent cannot see it otherwise
         what = f"{link.port}: internal error: {type(error).__name__}: {error}"
         pipe.send(Step(link.port, "failed", what))

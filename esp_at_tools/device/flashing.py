@@ -6,7 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from esp_at_tools.device.esptool_device import Device, Link, open_device
 from esp_at_tools.device.own_partitions import own_partition, own_partitions
@@ -15,6 +15,9 @@ from esp_at_tools.errors import DeviceError, EspAtError
 from esp_at_tools.formats.app_image import AppImage
 from esp_at_tools.formats.partition_table import SECTOR_SIZE
 from esp_at_tools.numbers import format_size
+
+if TYPE_CHECKING:
+    from esp_at_tools.device.allotment import Allotment, State
 
 BLOCK_SIZE = 0x10000
 """Bytes that are compared at once."""
@@ -76,6 +79,8 @@ class Receipt:
         segments: what was to be written, and what was.
         kept: names of the device's own partitions that were left alone.
         verified: whether everything was compared once more at the end.
+        image: the file that was written.
+        image_sha256: of it, as ``inspect`` gives it.
         started: when, in UTC.
         seconds: how long it took.
         error: what went wrong, ``""`` if nothing did.
@@ -89,6 +94,8 @@ class Receipt:
     segments: tuple[Written, ...] = ()
     kept: tuple[str, ...] = ()
     verified: bool = False
+    image: str = ""
+    image_sha256: str = ""
     started: str = ""
     seconds: float = 0.0
     error: str = ""
@@ -108,12 +115,12 @@ class Receipt:
 Report = Callable[[Step], None]
 
 
-def flash_board(plan: FlashPlan, link: Link, report: Report, *, verify: bool = False) -> Receipt:
-    """Write a plan to the device on one port.
+def flash_board(order: FlashPlan | Allotment, link: Link, report: Report, *, verify: bool = False) -> Receipt:
+    """Write a plan, or the device's own image of a folder, to the device on one port.
 
     Nothing is raised for what goes wrong with the device; the receipt says it.
     """
-    session = _Session(plan, link, report)
+    session = _Session(order, link, report)
     started, at = time.monotonic(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     try:
         session.run(verify=verify)
@@ -139,13 +146,14 @@ def summary(receipt: Receipt) -> str:
 class _Session:
     """One device being flashed."""
 
-    plan: FlashPlan
+    order: FlashPlan | Allotment
     link: Link
     report: Report
     receipt: Receipt = field(init=False)
 
     def __post_init__(self) -> None:
         self.receipt = Receipt(self.link.port)
+        self._has_written = False
 
     def step(self, name: StepName, text: str = "", done: int = 0, total: int = 0) -> None:
         self.report(Step(self.link.port, name, text, done, total))
@@ -154,26 +162,44 @@ class _Session:
         self.step("connect", "connecting")
         with open_device(self.link, lambda line: self.step("said", line)) as device:
             self.receipt = replace(self.receipt, chip=device.chip, mac=device.mac)
+            if isinstance(self.order, FlashPlan):
+                self._flash(device, self.order, verify=verify)
+                return
             try:
-                check_device(self.plan, device, verify=verify)
-                device.prepare()
-                self.receipt = replace(self.receipt, flash_size=device.flash_size)
-                self.step("found", _found(device))
-                check_flash_size(self.plan, device)
-                plan = self._settled(device)
-                changes = self._changes(plan, device)
-                _check_erasing(plan, device, changes)
+                plan = self.order.plan_for(device.mac, self.link.port)
             except EspAtError:
-                device.restart()  # nothing was changed; it can go on with what it has
+                device.restart()
                 raise
-            self._write(device, changes)
-            if verify:
-                self._verify(plan, device)
-            device.restart()
+            self.step("note", f"{device.mac} gets {plan.path.name}")
+            try:
+                self._flash(device, plan, verify=verify)
+            except EspAtError:
+                state: State = "failed" if self._has_written else "returned"
+                self.order.finished(device.mac, plan, self.link.port, state)
+                raise
+            self.order.finished(device.mac, plan, self.link.port, "done")
 
-    def _settled(self, device: Device) -> FlashPlan:
+    def _flash(self, device: Device, plan: FlashPlan, *, verify: bool) -> None:
+        self.receipt = replace(self.receipt, image=str(plan.path), image_sha256=plan.sha256)
+        try:
+            check_device(plan, device, verify=verify)
+            device.prepare()
+            self.receipt = replace(self.receipt, flash_size=device.flash_size)
+            self.step("found", _found(device))
+            check_flash_size(plan, device)
+            plan = self._settled(plan, device)
+            changes = self._changes(plan, device)
+            _check_erasing(plan, device, changes)
+        except EspAtError:
+            device.restart()  # nothing was changed; it can go on with what it has
+            raise
+        self._write(device, changes)
+        if verify:
+            self._verify(plan, device)
+        device.restart()
+
+    def _settled(self, plan: FlashPlan, device: Device) -> FlashPlan:
         """Return the plan with what only the device can tell: where its partitions are."""
-        plan = self.plan
         if plan.loose is not None:
             plan = plan.placed(own_partition(device, plan.table_offset, plan.loose[0]))
         if plan.kept and device.can_compare:
@@ -215,6 +241,7 @@ class _Session:
         runs = [run for _, own in changes for run in own]
         total = sum(len(data) for _, data in runs)
         if runs:
+            self._has_written = True
             self.step("write", f"writing {format_size(total)}", 0, total)
             device.write(runs, lambda done: self.step("write", f"writing {format_size(total)}", done, total))
         self.receipt = replace(self.receipt, segments=tuple(_written(*change) for change in changes))

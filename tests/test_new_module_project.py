@@ -298,14 +298,27 @@ def test_options_of_the_state_that_is_left_go() -> None:
     assert (nimble["BT_NIMBLE_ENABLED"], nimble["BT_BLUEDROID_ENABLED"]) == ("y", None)
 
 
+def test_what_a_killed_run_has_left_is_completed(add, checkout: Path) -> None:
+    before = files_in(checkout)
+    assert add("--feature", "+fs").status == 0
+    done = files_in(checkout)
+    (checkout / TABLE).write_bytes(before[TABLE])  # the row comes last
+    (checkout / "module_config" / "module_user-defined" / "IDF_VERSION").unlink()
+    (checkout / "module_config" / "module_user-defined" / ".IDF_VERSION.0123456789ab.tmp").write_text("x")
+    assert add("--feature", "+fs").status == 0
+    assert {name: data for name, data in files_in(checkout).items() if ".tmp" not in name} == done
+    (checkout / TABLE).write_bytes(before[TABLE])
+    assert "exists already" in add("--feature", "+fs", "-mdns").err  # another one than that
+
+
 def test_macros_that_are_taken_are_not_defined_again() -> None:
     source, header = source_text("esp_at_module_info", "\r\n"), header_text("\r\n")
-    for _ in range(3):
-        found = with_entry(source, header, module="esp32-x", chip="esp32", ota=True)
+    for module in ("esp32-x", "esp32_x", "esp32.x"):
+        found = with_entry(source, header, module=module, chip="esp32", ota=True)
         assert found is not None
         source, header = found.source, found.header
     names = re.findall(r"#define (CONFIG_ESP_AT_OTA_TOKEN_\w+)", header)
-    assert len(names) == len(set(names)) == len(CHIPS) + 4
+    assert len(names) == len(set(names)) == len(CHIPS) + 1 + 3
     assert "\n" not in header.replace("\r\n", "")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,20 +41,34 @@ class NewFiles:
 def write_files(made: NewFiles) -> None:
     """Write new files, then the changed ones in their order: all of them, or none.
 
-    Folders that are missing are made, the root too if its parent exists.
+    Folders that are missing are made, the root too if its parent exists. New files that a run which was
+    killed has left with the same contents are taken as they are: what makes them count is written last.
 
     Raises:
         InputError: a new file exists by now, or one cannot be written; nothing new stays then.
     """
     if not made.root.parent.is_dir():
         raise InputError(f"{made.root}: its folder does not exist", f"create {made.root.parent} first")
-    for name in made.new:
-        if os.path.lexists(made.root / name):
-            raise InputError(f"{made.root / name}: exists already", "nothing was written; give another name")
+    missing = {name: data for name, data in made.new.items() if not is_written(made.root / name, data)}
     with _folders(made), files.written_together() as pending:
-        for name, content in (*made.new.items(), *made.changed.items()):
+        for name, content in (*missing.items(), *made.changed.items()):
             target = files.check_output(made.root / name)
             pending.append(StagedFile(target, files.stage_file(target, [content], private=False)))
+
+
+def is_written(path: Path, content: bytes) -> bool:
+    """Tell whether a new file is there already, with the same contents.
+
+    Raises:
+        InputError: something else is there, or a file whose name differs in case alone.
+    """
+    for other in path.parent.iterdir() if path.parent.is_dir() else ():
+        if other.name.casefold() == path.name.casefold():
+            same = other.name == path.name and other.is_file()
+            if same and files.read_head(other, len(content) + 1) == content:
+                return True
+            raise InputError(f"{other}: exists already", "give the module another name, or remove that")
+    return False
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from esp_at_tools.build.new_module import Base, Decision, Wanted, checked_name, decide
-from esp_at_tools.build.new_module_files import NewFiles, read_table_file, table_csv, with_row
+from esp_at_tools.build.new_module_files import NewFiles, is_written, read_table_file, table_csv, with_row
 from esp_at_tools.catalog.data import data_folder
 from esp_at_tools.catalog.factory_params import DATA_FILE
 from esp_at_tools.catalog.modules import Module, features, module, modules
@@ -118,18 +118,9 @@ def _files(decision: Decision, parent: Module, folder: Path) -> NewFiles:
     if decision.plan and secondary:
         heading = f"inside at_customize of {decision.full_name}"
         new[f"partitions/{secondary}.csv"] = table_csv(decision.plan.secondary, heading)
-    for name in new:
-        _check_absent(folder, name)
+    for name, content in new.items():
+        is_written(folder / name, content)
     return NewFiles(folder, new, changed)
-
-
-def _check_absent(folder: Path, name: str) -> None:
-    """Refuse a file that exists, also one whose name differs in case alone."""
-    path = folder / name
-    there = path.parent.iterdir() if path.parent.is_dir() else iter(())
-    for other in there:
-        if other.name.casefold() == path.name.casefold():
-            raise InputError(f"{other}: exists already", "give the module another name, or remove that file")
 
 
 def _layer(decision: Decision, parent: Module) -> str:

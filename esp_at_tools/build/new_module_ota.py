@@ -31,6 +31,8 @@ class OtaEntry:
     Attributes:
         source: text of ``at_default_config.c``.
         header: text of ``at_ota_token.h``; the same as before for a module without OTA.
+
+    Both are the same as before where the module is listed already.
     """
 
     source: str
@@ -51,6 +53,8 @@ def with_entry(source: str, header: str, *, module: str, chip: str, ota: bool) -
     listed = _LIST.search(source)
     if listed is None:
         return None
+    if re.search(rf'\{{\s*"{re.escape(module)}"\s*,', source[listed.end() :]):
+        return OtaEntry(source, header)
     at = _end_of_block(source, target, listed.end(), source.find("\n};", listed.end()))
     if at is None:
         return None

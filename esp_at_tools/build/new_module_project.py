@@ -11,15 +11,16 @@ from pathlib import Path
 from esp_at_tools.build.at_defaults import with_known_defaults
 from esp_at_tools.build.flash_settings import flash_of, table_offset
 from esp_at_tools.build.new_module import Base, Decision, Wanted, checked_name, decide
-from esp_at_tools.build.new_module_files import NewFiles, read_table_file, table_csv, with_row
+from esp_at_tools.build.new_module_files import NewFiles, is_written, read_table_file, table_csv, with_row
 from esp_at_tools.build.new_module_ota import HEADER, SOURCE, with_entry
 from esp_at_tools.build.new_module_sdkconfig import edited, options_of
 from esp_at_tools.build.tree import MODULES, RAW_DATA, SourceTree, open_tree, read_layers
+from esp_at_tools.catalog.chips import chips
 from esp_at_tools.catalog.factory_params import DATA_FILE, ModuleRow
 from esp_at_tools.catalog.features import OFF, ON, Feature
 from esp_at_tools.catalog.modules import features
 from esp_at_tools.errors import FormatError, InputError
-from esp_at_tools.files import read_file
+from esp_at_tools.files import is_temporary, read_file
 from esp_at_tools.formats.partition_table import AT_CUSTOMIZE
 from esp_at_tools.formats.sdkconfig import Sdkconfig
 from esp_at_tools.numbers import format_size
@@ -78,12 +79,25 @@ def new_in_project(like: str, wanted: Wanted, checkout: Path) -> tuple[Decision,
             "give another name, one that no chip has: a module's folder does not tell the chip",
         )
     folder = MODULES / f"module_{name.lower()}"
-    if os.path.lexists(checkout / folder):
-        raise InputError(f"{checkout / folder}: exists already", "give the module another name")
+    if name.lower() in {f"{each.name}_default" for each in chips()}:
+        raise InputError(f"{checkout / folder}: exists already, for a whole chip", "give another name")
     decision = decide(base, wanted)
     changes = _option_changes(parent, base, decision, folder)
     _check_options(parent, changes, decision)
-    return decision, _files(parent, base, decision, folder, changes)
+    made = _files(parent, base, decision, folder, changes)
+    _check_folder(checkout, folder, made)
+    return decision, made
+
+
+def _check_folder(checkout: Path, folder: Path, made: NewFiles) -> None:
+    """Refuse a folder that is there already, unless all in it is what a killed run has left of this one."""
+    home = checkout / folder
+    if os.path.lexists(home) and not home.is_dir():
+        raise InputError(f"{home}: exists already", "give the module another name")
+    for name in _copied(home) if home.is_dir() else ():
+        path = (folder / name).as_posix()
+        if path not in made.new or not is_written(checkout / path, made.new[path]):
+            raise InputError(f"{home}: exists already", "give the module another name")
 
 
 # --- what is there ------------------------------------------------------------------------------------
@@ -229,6 +243,10 @@ def _copied(folder: Path) -> dict[str, bytes]:
         inner.sort()
         for name in sorted(names):
             path = Path(home, name)
+            if is_temporary(name):
+                continue
+            if not path.is_file():
+                raise InputError(f"{path}: is no regular file", "remove it")
             if len(found) == _MAX_FILES:
                 raise InputError(
                     f"{folder}: holds more than {_MAX_FILES} files", "remove what is not its own"
@@ -259,8 +277,7 @@ def _ota(
     if found is None:
         message = f"{SOURCE} has no list of modules for {base.chip.title}: add {decision.name} to it by hand"
         return {}, (), (message,)
-    changed = {SOURCE: found.source.encode()}
-    if found.header != header:
-        changed = {HEADER: found.header.encode(), **changed}
+    pairs = ((HEADER, header, found.header), (SOURCE, source, found.source))
+    changed = {name: new.encode() for name, old, new in pairs if new != old}
     token = "the default OTA token" if ota else "no OTA token, since OTA is off"
     return changed, (f"{SOURCE} lists {decision.name} with {token}",), ()

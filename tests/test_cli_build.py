@@ -53,6 +53,8 @@ def test_it_can_be_inspected_and_flashed(cli):
     document = json.loads(cli("inspect", "build", "--json").out)
     assert document["chip"] == "esp32c3"
     assert document["settings"]["module_name"] == "MINI-1"
+    assert {check["level"] for check in document["checks"]} == {"warning"}
+    assert cli("inspect", "build", "--check").status == 0
     done = cli("flash", "build", "--dry-run", "--only", "mfg_nvs")
     assert done.status == 0
     assert "0x0001f000" in done.out

@@ -396,6 +396,19 @@ def test_a_release_without_an_application_is_no_error(tmp_path):
     assert found(inspected(folder)) == {("app-missing", "warning")}
 
 
+def test_a_configuration_without_bootloader_and_application_is_no_error(tmp_path):
+    folder = builders.release(tmp_path / "release")
+    pattern = (
+        r'("0x60000": "esp-at.bin",)|("0x0": "bootloader/bootloader.bin",)|0x0 boot\S+|0x60000 esp-at.bin'
+    )
+    for name in ("flasher_args.json", "download.config"):
+        path = folder / name
+        path.write_text(re.sub(pattern, "", path.read_text()))
+    for path in (folder / "factory").iterdir():
+        path.unlink()
+    assert found(inspected(folder)) == {("bootloader-missing", "warning"), ("app-missing", "warning")}
+
+
 def test_the_release_says_how_to_set_the_flash(tmp_path):
     folder = builders.release(tmp_path / "release")
     changed = {"flash_mode": "qio", "flash_freq": "80m", "flash_size": "detect"}

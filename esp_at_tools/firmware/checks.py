@@ -7,7 +7,8 @@ knowing an ``info``. The ids are stable:
 =============================  =======  ==================================================================
 id                             level    what was found
 =============================  =======  ==================================================================
-bootloader-missing             error    no bootloader where the boot ROM looks
+bootloader-missing             error    no bootloader where the boot ROM looks (a warning in a release without
+                                        application: a configuration alone)
 bootloader-damaged             error    something else, or a part of one, stands there
 bootloader-offset              error    it is not where this chip's boot ROM looks
 bootloader-checksum            error    its checksum byte is wrong
@@ -118,9 +119,10 @@ def _bootloader(survey: Survey) -> Iterator[Found]:
     found, chip = survey.bootloader, survey.firmware.chip
     if found is None:
         where = f" at {chip.bootloader_offset:#x}" if chip else ""
+        is_configuration = survey.firmware.kind == "release" and not any(slot.found for slot in survey.apps)
         yield (
             "bootloader-missing",
-            "error",
+            "warning" if is_configuration else "error",
             f"there is no bootloader{where}: the chip cannot start",
             "flash it too",
         )

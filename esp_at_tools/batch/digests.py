@@ -53,12 +53,12 @@ class DigestTable:
 
     def _find(self, digest: bytes) -> int:
         """Return where a digest is, or the blank slot where it would be."""
-        place = hash(digest) & self._mask
         slots, mask = self._slots, self._mask
+        place = hash(digest) & mask
         while True:
             slot = place * _SLOT
             there = slots[slot : slot + DIGEST_SIZE]
-            if there in (digest, _BLANK):
+            if there in (_BLANK, digest):
                 return slot
             place = (place + 1) & mask
 

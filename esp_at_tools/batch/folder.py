@@ -154,11 +154,16 @@ def prepare(folder: Path, state: State, shard: tuple[int, int] | None, *, resume
 
 def _check_empty(folder: Path) -> None:
     """Refuse a folder that holds anything but what a run may have left that was killed at its very start."""
-    for entry in os.scandir(folder):
-        if not (_WORK.match(entry.name) or files.is_temporary(entry.name) or entry.name == STATE):
-            raise InputError(
-                f"{folder}: holds {entry.name}, which is no batch's", "give a new or an empty folder"
-            )
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if not _may_be_left(entry.name)]
+    if names:
+        raise InputError(
+            f"{folder}: holds {min(names)}, which is no batch's", "give a new or an empty folder"
+        )
+
+
+def _may_be_left(name: str) -> bool:
+    return is_work(name) or files.is_temporary(name) or name == STATE
 
 
 def _open_to_others(folder: Path) -> list[str]:

@@ -11,6 +11,8 @@ from esp_at_tools.errors import InputError
 MAX_ID_SIZE = 200
 """Bytes of an id: with a suffix and what a temporary file adds, a file's name has at most 255."""
 
+_PLAIN = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,99}[A-Za-z0-9_-])?\Z")
+"""What most ids are, and nothing can be wrong with but being reserved."""
 _PUNCTUATION = frozenset(" ._-+@#=()")
 _RESERVED = re.compile(
     r"(?:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$)(?:\..*)?\Z", re.IGNORECASE
@@ -19,6 +21,7 @@ _RESERVED = re.compile(
 _MAC = re.compile(
     r"(?:[0-9a-f]{12}|[0-9a-f]{2}([:-])[0-9a-f]{2}(?:\1[0-9a-f]{2}){4}|(?:[0-9a-f]{4}\.){2}[0-9a-f]{4})\Z"
 )
+_PLAIN_MAC = re.compile(r"[0-9a-f][02468ace](?::[0-9a-f]{2}){5}\Z")
 _MAX_SHOWN = 64
 
 
@@ -31,6 +34,8 @@ def check_id(text: str) -> str:
             holds a path separator or another character that a file's name cannot have everywhere, ends
             in a dot or a space, or is a name that Windows keeps to itself.
     """
+    if _PLAIN.match(text) and not _RESERVED.match(text):
+        return text
     if not text:
         raise InputError("the id is empty", "give every device a name of its own")
     if len(text.encode("utf-8", "replace")) > MAX_ID_SIZE:
@@ -80,6 +85,8 @@ def check_mac(text: str) -> str:
     Raises:
         InputError: it is none, or one that no module has: all zeros, or the address of a group.
     """
+    if _PLAIN_MAC.match(text) and text != "00:00:00:00:00:00":
+        return text
     if not _MAC.match(text.lower()):
         raise InputError(f"{shown(text)} is not a MAC address", "write it as c4:0a:24:fe:10:01")
     digits = re.sub("[^0-9a-f]", "", text.lower())

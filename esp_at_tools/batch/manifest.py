@@ -10,9 +10,8 @@ import csv
 import io
 import re
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from esp_at_tools import files
 from esp_at_tools.batch.job import Kind
@@ -27,8 +26,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 Status = Literal["ok", "failed"]
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One device's line.
 
     Attributes:
@@ -70,7 +68,7 @@ class Entry:
         return [(name, digest) for name, digest in both if name]
 
 
-_COLUMNS = tuple(field.name for field in fields(Entry))
+_COLUMNS = Entry._fields
 _ONE_OUTPUT = len(_COLUMNS) - 2
 
 
@@ -94,10 +92,13 @@ def header(kinds: tuple[Kind, ...]) -> bytes:
 
 def encode(entry: Entry, kinds: tuple[Kind, ...]) -> bytes:
     """Return an entry's line."""
-    cells = astuple(entry) if len(kinds) > 1 else astuple(entry)[:_ONE_OUTPUT]
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(cells)
-    return text.getvalue().encode("utf-8", "backslashreplace")
+    cells = entry if len(kinds) > 1 else entry[:_ONE_OUTPUT]
+    line = ",".join(cells)
+    if '"' in line or line.count(",") != len(cells) - 1:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="").writerow(cells)
+        line = text.getvalue()
+    return f"{line}\n".encode("utf-8", "backslashreplace")
 
 
 def told(error: EspAtError, row: int, line: int) -> str:

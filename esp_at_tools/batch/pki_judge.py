@@ -194,11 +194,15 @@ class _Library:
         self.load_certificate = load_der_x509_certificate
         self.load_key = _parse_key
         self._curve, self._rsa = ec.EllipticCurvePublicKey, rsa.RSAPublicKey
+        self._is_rsa: dict[type, bool] = {}
         self._form = Encoding.DER, PublicFormat.SubjectPublicKeyInfo
 
     def public(self, key: Any) -> str:
         """Return the SHA-256 of a public key that every firmware computes with, ``""`` for another."""
-        if isinstance(key, self._rsa):
+        is_rsa = self._is_rsa.get(type(key))  # the library's own answer takes a hundred times as long
+        if is_rsa is None:
+            is_rsa = self._is_rsa[type(key)] = isinstance(key, self._rsa)
+        if is_rsa:
             plain = key.key_size in _RSA_BITS
         else:
             plain = isinstance(key, self._curve) and key.curve.name == "secp256r1"

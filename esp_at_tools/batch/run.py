@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -33,6 +33,8 @@ MAX_FAILURES = 1000
 MAX_WARNINGS = 20
 
 _GROUP_ROWS = 64
+_MIN_GROUPS = 8
+"""Below that, starting processes takes longer than doing it."""
 _GROUP_LINES = 8 * _GROUP_ROWS
 _GROUP_BYTES = 32 << 20
 """What is flushed to disk together: at most so many devices, and so many bytes of outputs."""
@@ -183,9 +185,9 @@ class _Run:
                 self._commit(group, results)
 
     def _processes(self) -> int:
-        """Return how many processes work; starting some does not pay for a few devices."""
-        wanted = self._options.processes or os.cpu_count() or 1
+        """Return how many processes work; unless told to, none is started for a few devices."""
         groups = -(-self._plan.devices.rows // self._group_rows())
+        wanted = self._options.processes or (1 if groups < _MIN_GROUPS else os.cpu_count() or 1)
         return max(1, min(wanted, groups))
 
     def _group_rows(self) -> int:
@@ -213,7 +215,7 @@ class _Run:
                     group.add(old)
             elif error is not None:
                 message = told(error, row.number, row.line)
-                group.add(replace(entry, status="failed", error=message))
+                group.add(entry._replace(status="failed", error=message))
             elif isinstance(row, Row):
                 group.add(entry, row)
             if not group.devices:
@@ -231,19 +233,8 @@ class _Run:
         identifier = row.values.get(ID, "")
         digest = id_digest(identifier)
         mine = self._is_mine(digest)
-        error: EspAtError | None = None
+        error = self._id_error(identifier, digest, row.number if mine else 0)
         mac = ""
-        try:
-            check_id(identifier)
-        except InputError as found:
-            error = found
-        else:
-            before = self._ids.add(digest, row.number) if mine else 0
-            if before:
-                error = InputError(
-                    f"the id {shown(identifier)} was already in row {before}",
-                    "every device has its own; capitals make no difference",
-                )
         try:
             mac = check_mac(row.values[MAC]) if row.values.get(MAC) else ""
             before = self._macs.add(mac_digest(mac), row.number) if mac else 0
@@ -255,6 +246,20 @@ class _Run:
             error = error or found
         name = identifier if error is None else printable(identifier)
         return Entry(name, "", "", "", "", str(row.number), mac), error, mine
+
+    def _id_error(self, identifier: str, digest: bytes, number: int) -> EspAtError | None:
+        """Return what is wrong with an id; it is noted under a number, if that is not 0."""
+        try:
+            check_id(identifier)
+        except InputError as error:
+            return error
+        before = self._ids.add(digest, number) if number else 0
+        if not before:
+            return None
+        return InputError(
+            f"the id {shown(identifier)} was already in row {before}",
+            "every device has its own; capitals make no difference",
+        )
 
     def _is_mine(self, digest: bytes) -> bool:
         shard = self._options.shard
@@ -289,21 +294,19 @@ class _Run:
         if error:
             for output in result.outputs:
                 (self._work / output.staged).unlink()
-            return replace(device, status="failed", error=error)
-        entry = replace(
-            device,
+            return device._replace(status="failed", error=error)
+        told_files: dict[str, str] = {}
+        for output in result.outputs:
+            name = output_name(device.id, output.kind, self._kinds)
+            os.replace(f"{self._work}/{output.staged}", f"{self._folder}/{name}")  # noqa: PTH105 - quicker
+            prefix = "" if output.kind == self._kinds[0] else f"{output.kind}_"
+            told_files |= {f"{prefix}file": name, f"{prefix}sha256": output.sha256}
+        return device._replace(
             status="ok",
             certificate_sha256=" ".join(result.certificates),
             certificate_not_after=result.not_after,
+            **told_files,
         )
-        for output in result.outputs:
-            name = output_name(device.id, output.kind, self._kinds)
-            os.replace(self._work / output.staged, self._folder / name)  # noqa: PTH105 - once for each device
-            if output.kind == self._kinds[0]:
-                entry = replace(entry, file=name, sha256=output.sha256)
-            else:
-                entry = replace(entry, mfg_nvs_file=name, mfg_nvs_sha256=output.sha256)
-        return entry
 
     def _repeated(self, device: Entry, result: Result) -> str:
         """Return what is wrong if another device has a certificate of this one."""

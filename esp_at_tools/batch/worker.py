@@ -123,7 +123,7 @@ class Worker:
             descriptor = os.open(self._work + name, flags, files.SECRET_MODE)
             opened.append(descriptor)
             outputs.append(Output(kind, name, _write_all(descriptor, chunks)))
-        end = made.not_after.strftime("%Y-%m-%dT%H:%M:%SZ") if made.not_after else ""
+        end = f"{made.not_after.replace(tzinfo=None).isoformat()}Z" if made.not_after else ""
         return Result("", tuple(outputs), made.certificates, end, made.warnings)
 
 

@@ -405,6 +405,13 @@ def test_an_esp_idf_resolves_the_sdkconfig(tree: Made, monkeypatch: pytest.Monke
     assert asked == [(tree.folder, tree.folder / "esp-idf", "esp32c3", defaults)]
     tree.recipe(idf=Path("another"))
     assert asked[1][1] == Path("another")
+    version = "set(IDF_VERSION_MAJOR 5)\nset(IDF_VERSION_MINOR {})\nset(IDF_VERSION_PATCH 4)\n"
+    tree.write("esp-idf/tools/cmake/version.cmake", version.format(4))
+    assert tree.recipe().warnings == ("a warning",)
+    tree.write("esp-idf/tools/cmake/version.cmake", version.format(5))
+    assert "is ESP-IDF v5.5, and ESP32C3/MY-BOARD is built with release/v5.4" in tree.recipe().warnings[0]
+    (tree.folder / HOME / "IDF_VERSION").unlink()
+    assert tree.recipe().warnings == ("a warning",)
 
 
 # --- bad trees -----------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from esp_at_tools.build.recipe import Recipe, UserPartition
 from esp_at_tools.build.tree import EXTENSION_VARIABLE, RAW_DATA, SourceTree, open_tree, read_layers
 from esp_at_tools.catalog.factory_params import ModuleRow
 from esp_at_tools.errors import InputError
+from esp_at_tools.files import read_file
 from esp_at_tools.formats.partition_table import AT_CUSTOMIZE, PartitionTable
 from esp_at_tools.formats.sdkconfig import Sdkconfig
 from esp_at_tools.settings.modern import PARTITION as MFG_NVS
@@ -27,6 +29,10 @@ FROM_DEFAULTS = (
 )
 NO_APP = "no application is in it: the tree has to be compiled for one"
 FATFS = "fatfs"
+_VERSION = Path("tools", "cmake", "version.cmake")
+_MAX_VERSION = 1 << 16
+_VERSION_PART = re.compile(r"set\(IDF_VERSION_(MAJOR|MINOR) ([0-9]{1,4})\)", re.ASCII)
+_BRANCH = re.compile(r"v[0-9]+\.[0-9]+", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -124,7 +130,23 @@ def _resolved(tree: SourceTree, row: ModuleRow, paths: tuple[Path, ...], idf: Pa
 
     resolved = resolve_sdkconfig(tree.folder, idf, row.chip.name, paths)
     config = Sdkconfig.from_text(resolved.text, "the resolved sdkconfig")
-    return _Decided(config, "the resolved sdkconfig", resolved=resolved.text, warnings=resolved.warnings)
+    warnings = (*_other_idf(tree, row, idf), *resolved.warnings)
+    return _Decided(config, "the resolved sdkconfig", resolved=resolved.text, warnings=warnings)
+
+
+def _other_idf(tree: SourceTree, row: ModuleRow, idf: Path) -> tuple[str, ...]:
+    """Return a warning where an ESP-IDF is not of the version that the module is built with."""
+    try:
+        wanted = tree.idf_version(row).branch
+        text = read_file(idf / _VERSION, "version of ESP-IDF", _MAX_VERSION).decode("utf-8", "replace")
+    except InputError:  # a tree without IDF_VERSION, an ESP-IDF without its cmake files: nothing to compare
+        return ()
+    numbers = dict(_VERSION_PART.findall(text))
+    has = f"v{numbers.get('MAJOR', '?')}.{numbers.get('MINOR', '?')}"
+    asked = _BRANCH.search(wanted)
+    if asked is None or asked[0] == has:
+        return ()
+    return (f"{idf} is ESP-IDF {has}, and {row.full_name} is built with {wanted}: defaults may differ",)
 
 
 def _tables(tree: SourceTree, decided: _Decided) -> tuple[PartitionTable, PartitionTable, int]:

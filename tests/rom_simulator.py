@@ -35,6 +35,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -400,13 +401,17 @@ class PtyBoard:
     """A loader at the other end of a pseudo-terminal; ``port`` is what to open.
 
     Use it as a context manager. Not on Windows, which has no pseudo-terminals.
+
+    Args:
+        loader: the loader.
+        timed: every byte takes as long as at the rate that the loader is set to: ten bits.
     """
 
-    def __init__(self, loader: Loader) -> None:
+    def __init__(self, loader: Loader, *, timed: bool = False) -> None:
         import pty
         import tty
 
-        self.loader, self._open = loader, True
+        self.loader, self._open, self._timed = loader, True, timed
         self._master, self._slave = pty.openpty()
         tty.setraw(self._slave)
         self.port = os.ttyname(self._slave)
@@ -435,13 +440,20 @@ class PtyBoard:
             ready, _, _ = select.select([self._master, self._wake], [], [])
             if self._wake in ready:
                 return
+            data = os.read(self._master, 1 << 16)
+            self._take_time(data)
             try:
-                answer = self.loader.receive(os.read(self._master, 1 << 16))
+                answer = self.loader.receive(data)
             except PortGoneError:
                 self._hang_up()
                 return
+            self._take_time(answer)
             while answer:
                 answer = answer[os.write(self._master, answer) :]
+
+    def _take_time(self, data: bytes) -> None:
+        if self._timed:
+            time.sleep(len(data) * 10 / self.loader.baud)
 
 
 class SocketBoard:
@@ -479,11 +491,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--chip", choices=CHIPS, default="esp32c3")
     parser.add_argument("--flash", type=Path, required=True, help="file with the flash; made if missing")
     parser.add_argument("--size", type=int, default=4, help="MB of flash")
+    parser.add_argument("--timed", action="store_true", help="bytes take the time that they take on a wire")
     parser.add_argument("--socket", action="store_true", help="a TCP port instead of a pseudo-terminal")
     options = parser.parse_args(argv)
     flash = options.flash.read_bytes() if options.flash.exists() else b""
     loader = Loader(options.chip, options.size << 20, flash)
-    with (SocketBoard if options.socket else PtyBoard)(loader) as board:
+    with SocketBoard(loader) if options.socket else PtyBoard(loader, timed=options.timed) as board:
         sys.stdout.write(f"{board.port}\n")
         sys.stdout.flush()
         with contextlib.suppress(KeyboardInterrupt):

@@ -39,9 +39,9 @@ def command(project: Path, idf: Path | None, name: str, silence: bool) -> None:
         return
     if not talk.quiet:
         print_table(list(edited.changes), "Before", "Now")
-    if edited.overlay:
-        talk.result(
-            f"{module.overlay}: {len(edited.overlay)} options differ from the defaults of {module.name}"
-        )
+    count = len(edited.overlay)
+    if count:
+        what = "1 option differs" if count == 1 else f"{count} options differ"
+        talk.result(f"{module.overlay}: {what} from the defaults of {module.name}")
     else:
         talk.result(f"{module.overlay}: removed, since nothing differs from the defaults of {module.name}")

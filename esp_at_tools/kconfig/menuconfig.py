@@ -15,7 +15,7 @@ from esp_at_tools.files import read_file
 from esp_at_tools.formats.sdkconfig import Sdkconfig, difference
 from esp_at_tools.kconfig.library import ask, kconfig_environment
 from esp_at_tools.kconfig.overlay import write_overlay
-from esp_at_tools.kconfig.resolve import read_defaults, resolve_all, with_overlay
+from esp_at_tools.kconfig.resolve import Resolved, read_defaults, resolve
 from esp_at_tools.kconfig.tree import KconfigTree
 
 _MAX_SDKCONFIG = 4 << 20
@@ -63,21 +63,23 @@ def edit(
         ExternalToolError: menuconfig failed; the overlay is unchanged.
     """
     environment = os.environ if environment is None else environment
-    files = with_overlay(defaults, overlay)
-    before = resolve_all(tree, [files], environment=environment)[0]
+    before = resolve(tree, defaults, overlay, environment=environment)
     text = _session(tree, before.text, environment)
     after = Sdkconfig.from_text(text, "the sdkconfig that menuconfig saved")
     changes = tuple(difference(Sdkconfig(before.config.options), Sdkconfig(after.options)))
     if not changes:
         return Edited(saved=False, warnings=before.warnings)
-    reply = ask(tree, {"jobs": [read_defaults(defaults, tree.chip)], "wanted": text}, environment)
-    options = {**_kept(tree, overlay, environment), **dict(reply["overlay"])}
+    own = read_defaults([overlay] if overlay.exists() else [], tree.chip)
+    request = {"jobs": [read_defaults(defaults, tree.chip), own], "wanted": text}
+    reply = ask(tree, request, environment)
+    options = {**_unknown(own, reply["jobs"][1]), **dict(reply["overlay"])}
     write_overlay(overlay, options.items(), module)
+    now = resolve(tree, defaults, overlay, environment=environment)
     return Edited(
         saved=True,
         changes=changes,
         overlay=tuple(sorted(options.items())),
-        warnings=(*before.warnings, *_not_reached(tree, defaults, overlay, after, environment)),
+        warnings=(*now.warnings, *_not_reached(overlay, after, now)),
     )
 
 
@@ -109,26 +111,16 @@ def _session(tree: KconfigTree, text: str, environment: Mapping[str, str]) -> st
         return read_file(path, "sdkconfig", _MAX_SDKCONFIG).decode("utf-8", "replace")
 
 
-def _kept(tree: KconfigTree, overlay: Path, environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the options of the overlay that no Kconfig file has."""
-    if not overlay.exists():
-        return {}
-    files = read_defaults([overlay], tree.chip)
-    reply: dict[str, Any] = ask(tree, {"jobs": [files], "wanted": None}, environment)
-    options = Sdkconfig.from_text(files[0][1], str(overlay)).options
-    unknown = [option for _, option, _ in reply["jobs"][0]["unknown"]]
-    return {name: options[name] for name in unknown if name in options}
+def _unknown(overlay: Sequence[tuple[str, str]], job: Mapping[str, Any]) -> dict[str, str]:
+    """Return the options of an overlay that no Kconfig file has."""
+    options: dict[str, str] = {}
+    for name, text in overlay:
+        options |= Sdkconfig.from_text(text, name).options
+    return {option: options[option] for _, option, _ in job["unknown"] if option in options}
 
 
-def _not_reached(
-    tree: KconfigTree,
-    defaults: Sequence[Path],
-    overlay: Path,
-    wanted: Sdkconfig,
-    environment: Mapping[str, str],
-) -> list[str]:
+def _not_reached(overlay: Path, wanted: Sdkconfig, now: Resolved) -> list[str]:
     """Return a warning if the overlay does not lead to what the user saw."""
-    now = resolve_all(tree, [with_overlay(defaults, overlay)], environment=environment)[0].config
-    left = difference(Sdkconfig(wanted.options), Sdkconfig(now.options))
+    left = difference(Sdkconfig(wanted.options), Sdkconfig(now.config.options))
     names = ", ".join(f"CONFIG_{name}" for name, _, _ in left)
     return [f"{overlay}: does not bring back {names} as menuconfig showed them"] if left else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 from esp_at_tools.errors import InputError
 from esp_at_tools.files import read_file
-from esp_at_tools.formats.sdkconfig import OFF, Sdkconfig
+from esp_at_tools.formats.sdkconfig import OFF, PREFIX, Sdkconfig
 from esp_at_tools.kconfig.library import ask
 from esp_at_tools.kconfig.tree import KconfigTree, find_tree
 
@@ -149,7 +150,7 @@ def _without_effect(overlay: Path, resolved: Resolved) -> Iterator[str]:
         now = config.get(name)
         same = now == value or (now is None and value == OFF)
         if not same and (wanted.number(name) is None or wanted.number(name) != config.number(name)):
-            if any(name in warning for warning in resolved.warnings):
+            if any(re.search(rf"(?<!\w)(?:{PREFIX})?{name}\b", warning) for warning in resolved.warnings):
                 continue  # it has been said why
             what = "is absent: an option that it depends on is off" if now is None else f"is {now}"
             yield f"{overlay}: CONFIG_{name}={value} has no effect: it {what}"

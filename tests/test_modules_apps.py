@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,10 @@ from builders import esp_image, image, release, zipped
 
 from esp_at_tools.build.plan_app import AppFile, app_partition, fits, read_app
 from esp_at_tools.catalog.modules import module
+from esp_at_tools.catalog.overlay import Overlay
 from esp_at_tools.errors import EspAtError
 from esp_at_tools.formats.app_image import AppImage
+from esp_at_tools.formats.partition_table import PartitionTable
 
 SLOT = 1856 << 10  # of ESP32C3/MINI-1
 
@@ -100,6 +103,10 @@ def test_which_modules_are_compared(cli, tmp_path: Path) -> None:
 def test_the_smaller_slot_counts_unless_updates_are_compressed() -> None:
     assert app_partition(module("ESP32C5/ESP32C5-4MB")).name == "ota_0"  # ota_1 is smaller: compressed
     assert app_partition(module("ESP32C2/ESP32C2-2MB")).size == 1216 << 10
+    rows = {each.name: each for each in module("ESP32C3/MINI-1").primary}
+    rows["ota_1"] = replace(rows["ota_1"], size=1 << 20)
+    uneven = Overlay(primary=PartitionTable(tuple(rows.values()), md5=False))
+    assert app_partition(module("ESP32C3/MINI-1", overlay=uneven)).name == "ota_1"
 
 
 def test_a_larger_flash_is_the_remedy(cli, tmp_path: Path) -> None:

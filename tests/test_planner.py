@@ -208,6 +208,21 @@ def test_a_file_system_of_no_use_goes_before_the_second_slot_does() -> None:
     assert planned(MINI, wishes=tight, app_size=size).removed == ("ota_1",)
 
 
+def test_a_file_system_of_no_use_makes_room_for_the_application() -> None:
+    wroom = module("ESP32/WROOM-32")
+    unused, used = (planned(wroom, 2 * M, unused=names) for names in (("fatfs",), ()))
+    assert (unused.secondary.find("fatfs").size, unused.app_room) == (100 * K, 1664 * K)
+    assert (used.secondary.find("fatfs").size, used.app_room) == (576 * K, 1216 * K)
+
+
+def test_nothing_moves_in_vain() -> None:
+    """Where there is more flash, unused room stays, and what is not in the way stays in its place."""
+    found = planned(module("ESP32/ESP32-D2WD"), 4 * M)
+    assert by_name(found.primary)["at_customize"] == (0x20000, 384 + 1024)
+    assert by_name(found.primary)["factory"] == (0x180000, 1536 + 1024)
+    assert by_name(found.secondary) == {"mfg_nvs": (0x21000, 112)}
+
+
 def test_the_application_decides_what_goes() -> None:
     for size, gone in ((1664 * K, ()), (1664 * K + 1, ("ota_1",))):
         found = planned(MINI, wishes={"fatfs": 416 * K}, app_size=size)

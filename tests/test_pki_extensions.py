@@ -7,7 +7,7 @@ import pytest
 from cryptography import x509
 
 from esp_at_tools.formats.sdkconfig import Sdkconfig
-from esp_at_tools.pki.chain import find_chain
+from esp_at_tools.pki.chain import Authorities, find_chain
 from esp_at_tools.pki.checks import check_item
 from esp_at_tools.pki.collection import CollectedItem, chains, check_collection
 from esp_at_tools.pki.extension_checks import EXTENSION_CHECKS
@@ -181,7 +181,7 @@ def test_chains():
     no_sign = made.root(extra=[(made.usage("crl_sign"), True)])
 
     def state(chain, *authorities):
-        return find_chain(chain, authorities).state
+        return find_chain(chain, Authorities(authorities)).state
 
     assert state([leaf, middle], root) == "trusted"
     assert state([leaf], middle) == "trusted"

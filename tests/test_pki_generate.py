@@ -93,7 +93,8 @@ def contexts(folder: Path, role: str, version: ssl.TLSVersion) -> tuple[ssl.SSLC
 @pytest.mark.parametrize("kind", KEY_TYPES)
 def test_mutual_authentication(folders, kind, version):
     for role in GENERATED_ROLES[1:]:
-        for name in ("mqtt.example.com", "a.iot.example.com", "10.1.2.3", "fd00::1"):
+        names = ("mqtt.example.com", "a.iot.example.com", "10.1.2.3", "fd00::1")
+        for name in names if role == "mqtt" else names[:1]:
             seen, _ = handshake(*contexts(folders[kind], role, version), name)
             assert ((("commonName", f"AT {role}"),)) in seen["subject"]
 

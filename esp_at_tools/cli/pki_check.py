@@ -53,6 +53,7 @@ class Checked:
         room: what they take, for files.
         sdkconfig: whose limits count; None where it is those of all official firmware.
         passed_over: files of a folder that have nothing to do with certificates.
+        partition: how full the firmware's ``mfg_nvs`` is: entries used and entries in all.
     """
 
     path: Path
@@ -65,6 +66,7 @@ class Checked:
     room: Room | None
     sdkconfig: Path | None
     passed_over: int
+    partition: tuple[int, int] | None = None
 
     def matches(self, item: CollectedItem) -> bool | None:
         """Tell whether key and certificate of the item's set belong together, None where one is missing."""
@@ -206,6 +208,7 @@ def _firmware(path: Path, now: datetime, given: _Given | None, options: dict[str
     from esp_at_tools.pki.checks import Finding
     from esp_at_tools.pki.collection import CollectionFinding
     from esp_at_tools.pki.grouping import Grouped
+    from esp_at_tools.settings.modern import ModernLayout
 
     firmware = Firmware.open(path, **options)
     problem = ""
@@ -225,7 +228,10 @@ def _firmware(path: Path, now: datetime, given: _Given | None, options: dict[str
         found = [CollectionFinding(_SDKCONFIG, finding)]
     items = pki_collection(Survey.of(firmware, now))
     checked = _checked(path, firmware.kind, Grouped(items, found, 0), now, given)
-    return replace(checked, room=None)  # they are in the partition already
+    if not isinstance(firmware.layout, ModernLayout):
+        return checked
+    usage = firmware.layout.nvs.usage()
+    return replace(checked, partition=(usage.entries_used, usage.entries_total))
 
 
 def _sdkconfig_beside(path: Path) -> Path | None:
@@ -284,6 +290,7 @@ def _document(checked: Sequence[Checked], now: datetime) -> dict[str, Any]:
                 "kind": one.kind,
                 "sdkconfig": str(one.sdkconfig) if one.sdkconfig else None,
                 "room": _room(one.room),
+                "mfg_nvs": _partition(one.partition),
             }
             for one in checked
         ],
@@ -307,6 +314,10 @@ def _room(room: Room | None) -> dict[str, Any] | None:
         "nvs_entries_112k": room.small,
         "nvs_entries_124k": room.large,
     }
+
+
+def _partition(usage: tuple[int, int] | None) -> dict[str, int] | None:
+    return {"entries_used": usage[0], "entries_total": usage[1]} if usage else None
 
 
 def _item(one: Checked, item: CollectedItem) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -79,17 +80,31 @@ def _check_folder(folder: Path) -> None:
 
 
 def _write(folder: Path, made: list[GeneratedFile]) -> None:
-    """Write all files, the profile last, or none."""
-    new = not folder.is_dir()
-    with files.written_together(folder if new else None, private=True) as pending:
-        for file in made:
-            target = files.check_output(folder / file.name)
-            pending.append(StagedFile(target, files.stage_file(target, [file.data], private=file.secret)))
-    if not new:
+    """Write all files or none; a new folder is filled under another name, and gets its own at the end."""
+    if folder.is_dir():
+        _fill(folder, made, None)
         try:
             folder.chmod(_PRIVATE_FOLDER)
         except OSError:
             current_output().warn(f"{folder}: others may list it; it cannot be made private")
+        return
+    target = files.check_new_folder(folder)
+    staged = files.temporary_beside(target)
+    _fill(staged, made, staged)
+    try:
+        staged.rename(target)
+        files.sync_folder(target.parent)
+    except OSError as error:
+        shutil.rmtree(staged, ignore_errors=True)
+        reason = error.strerror or str(error)
+        raise InputError(f"{folder}: cannot be made: {reason}", "nothing was changed") from error
+
+
+def _fill(folder: Path, made: list[GeneratedFile], new_folder: Path | None) -> None:
+    with files.written_together(new_folder, private=True) as pending:
+        for file in made:
+            target = files.check_output(folder / file.name)
+            pending.append(StagedFile(target, files.stage_file(target, [file.data], private=file.secret)))
 
 
 def _tell(talk: Output, folder: Path, made: list[GeneratedFile], days: int, key_type: str) -> None:

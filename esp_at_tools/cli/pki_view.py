@@ -74,8 +74,8 @@ def _print_one(console: Console, one: Checked, *, verbose: bool) -> None:
         console.print(Text(f"limits of the firmware: {clean(one.sdkconfig)}", "dim"))
     if one.items:
         _print_table(console, _table(one))
-    if one.room:
-        console.print(Text(_room_text(one), "dim"))
+    for text in _room_texts(one):
+        console.print(Text(text, "dim"))
     plain = console.options.ascii_only or not console.is_terminal
     hidden = 0
     for level, id_, message, hint in _lines(one):
@@ -152,11 +152,13 @@ def _together(one: Checked, item: CollectedItem) -> Iterator[str]:
             yield "a CA that is not here"
 
 
-def _room_text(one: Checked) -> str:
-    room = one.room
-    if room is None:
-        return ""
-    text = f"{room.items} items, {room.size} bytes"
-    if room.entries is None:
-        return text
-    return f"{text}: {room.entries * 100 // room.small} % of what an mfg_nvs of 112 K has for them"
+def _room_texts(one: Checked) -> Iterator[str]:
+    if one.partition:
+        used, total = one.partition
+        yield f"mfg_nvs: {used} of {total} entries used ({used * 100 // max(total, 1)} %)"
+    if one.room:
+        text = f"{one.room.items} items, {one.room.size} bytes"
+        if one.room.entries is not None:
+            share = one.room.entries * 100 // one.room.small
+            text += f": {share} % of what an mfg_nvs of 112 K has for them"
+        yield text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -34,7 +34,22 @@ class Chain:
     issuer: str
 
 
-def find_chain(chain: Sequence[x509.Certificate], authorities: Sequence[x509.Certificate]) -> Chain:
+class Authorities:
+    """The CA certificates that one side trusts, found by their names.
+
+    Args:
+        certificates: the certificates.
+    """
+
+    def __init__(self, certificates: Iterable[x509.Certificate]) -> None:
+        """Sort them by subject."""
+        self.certificates = frozenset(certificates)
+        self.by_subject: dict[str, list[x509.Certificate]] = {}
+        for each in self.certificates:
+            self.by_subject.setdefault(distinguished_names(each)[0], []).append(each)
+
+
+def find_chain(chain: Sequence[x509.Certificate], authorities: Authorities) -> Chain:
     """Follow a certificate to an authority.
 
     Args:
@@ -43,10 +58,10 @@ def find_chain(chain: Sequence[x509.Certificate], authorities: Sequence[x509.Cer
     """
     current, others = chain[0], list(chain[1:])
     for below in range(MAX_INTERMEDIATES + 1):
-        if current in authorities:
+        if current in authorities.certificates:
             return Chain("trusted", distinguished_names(current)[0])
         issuer = distinguished_names(current)[1]
-        named = [each for each in authorities if distinguished_names(each)[0] == issuer]
+        named = authorities.by_subject.get(issuer, [])
         signers = [each for each in named if signed_by(current, each)]
         if any(may_issue(each, below=below, trusted=True) for each in signers):
             return Chain("trusted", issuer)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from esp_at_tools.errors import FormatError
-from esp_at_tools.pki.chain import Chain, find_chain
+from esp_at_tools.pki.chain import Authorities, Chain, find_chain
 from esp_at_tools.pki.checks import Finding, check_item, check_set
 from esp_at_tools.pki.item_checks import Purpose
 from esp_at_tools.pki.items import LEVELS, PkiKind, load
@@ -131,14 +131,16 @@ def chains(items: Sequence[CollectedItem]) -> list[ChainFact]:
     """
     authorities = {item.name: found for item in items if item.kind == "ca" and (found := _certificates(item))}
     roles = {item.name: item.role for item in items}
+    trusted: dict[tuple[str, ...], Authorities] = {}
     facts = []
     for item in items:
         chain = _certificates(item) if item.kind == "certificate" else ()
         if chain:
             wanted = [name for name in authorities if _checks(roles[name], item.role)]
             wanted = [name for name in wanted if roles[name] in ROLES] or wanted
-            trusted = [each for name in wanted for each in authorities[name]]
-            way = find_chain(chain, trusted) if trusted else None
+            if tuple(wanted) not in trusted:
+                trusted[tuple(wanted)] = Authorities(each for name in wanted for each in authorities[name])
+            way = find_chain(chain, trusted[tuple(wanted)]) if wanted else None
             crossed = any(roles[name] != item.role for name in wanted)
             facts.append(ChainFact(item.name, tuple(wanted), way, crossed))
     return facts

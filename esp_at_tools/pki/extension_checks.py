@@ -86,7 +86,10 @@ def _critical(item: Item) -> Found:
 def _unreadable_extensions(item: Item) -> Found:
     for which, certificate in titled(item):
         if extensions(certificate) is None:
-            yield f"{which}has damaged extensions; the firmware and servers may refuse it", "issue it again"
+            yield (
+                f"{which}has damaged extensions, for which the firmware and servers refuse it",
+                "issue it again",
+            )
 
 
 def _usage_of_authority(item: Item) -> Found:
@@ -193,7 +196,7 @@ def _too_long(item: Item) -> Iterator[tuple[str, str]]:
 
 EXTENSION_CHECKS = (
     Check("pki-critical-extension", "error", True, _critical),
-    Check("pki-bad-extensions", "warning", False, _unreadable_extensions),
+    Check("pki-bad-extensions", "error", True, _unreadable_extensions),
     Check("pki-chain-size", "warning", False, _too_long),
     Check("pki-ca-usage", "warning", False, _usage_of_authority),
     Check("pki-key-usage", "warning", False, _usage),

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from esp_at_tools.errors import FormatError, InputError
-from esp_at_tools.pki.chain import find_chain
+from esp_at_tools.pki.chain import Authorities, find_chain
 from esp_at_tools.pki.collection import CollectedItem, purpose_of
 from esp_at_tools.pki.extension_checks import suits
 from esp_at_tools.pki.folder import PROFILE_NAME, kind_of
@@ -30,6 +30,7 @@ DEFAULT_ROLE = "mqtt"
 """What a cloud hands certificates out for, if nothing else is said."""
 
 _DEPTH = 3
+_MAX_LISTED = 20
 _CONVERTERS = ("openssl", "keytool", "ssh-keygen", "puttygen")
 _PREFERRED_AUTHORITIES = ("CN=Amazon Root CA 1,O=Amazon,C=US",)
 """Where a folder has several authorities, the one of these: AWS has one for EC servers too."""
@@ -271,7 +272,7 @@ def _leads(leaf: Sniffed, authority: Sniffed, others: Sequence[Sniffed]) -> bool
         return False
     between = [each for other in others if other.contents for each in other.contents.certificates]
     chain = [*leaf.contents.certificates, *between]
-    return find_chain(chain, authority.contents.certificates).state == "trusted"
+    return find_chain(chain, Authorities(authority.contents.certificates)).state == "trusted"
 
 
 def _explain_rest(found: _Sorted, used: set[Path], leaf: Sniffed | None) -> None:
@@ -334,7 +335,9 @@ def _chosen(path: Path, folder: Path, files: Iterable[Sniffed], option: str) -> 
 
 
 def _ambiguous(folder: Path, files: Sequence[Sniffed], what: str, option: str) -> InputError:
-    listed = "".join(f"\n  {_name(each.path, folder)}: {_about(each.info)}" for each in files if each.info)
+    shown = files[:_MAX_LISTED]
+    listed = "".join(f"\n  {_name(each.path, folder)}: {_about(each.info)}" for each in shown if each.info)
+    listed += f"\n  and {len(files) - len(shown)} more" if len(files) > len(shown) else ""
     message = f"{folder}: holds {len(files)} {what}, and it is not clear which is meant:{listed}"
     return InputError(message, f"{option} {files[0].path} takes that one")
 

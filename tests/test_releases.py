@@ -324,6 +324,14 @@ def test_a_later_run_continues(place):
     assert left(place) == {"", ".sha256"}
 
 
+def test_what_came_from_another_server_is_not_continued():
+    with serving(cut=2_000) as one, serving(files={ADDRESS: archive(seed=2)}) as other:
+        with pytest.raises(InputError):
+            fetch(one)
+        assert fetch(other).path.read_bytes() == archive(seed=2)
+    assert other.ranges_seen() == [None]
+
+
 def test_a_complete_part_is_not_downloaded_again(place):
     """A run that was killed after the last byte."""
     with serving(cut=2_000) as server:

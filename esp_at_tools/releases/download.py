@@ -110,7 +110,7 @@ def _receive(response: HTTPResponse, address: str, slot: Slot, have: int, progre
     """Write what comes behind the ``have`` bytes that there are, or from the beginning."""
     if response.status == _PARTIAL_CONTENT and have:
         match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
-        if match is None or int(match[1]) != have or _has_changed(response.headers, slot):
+        if match is None or int(match[1]) != have:
             slot.discard_part()
             raise _BrokenOffError(_OTHER_FILE)
         total = int(match[2])
@@ -186,12 +186,6 @@ def _validator(headers: HTTPMessage) -> str | None:
     if tag.startswith('"'):
         return tag
     return headers.get("Last-Modified") if not tag or tag.startswith("W/") else None
-
-
-def _has_changed(headers: HTTPMessage, slot: Slot) -> bool:
-    """Tell whether a server that continues says itself that it is another file."""
-    now = _validator(headers)
-    return now is not None and now != _read_state(slot).get("validator")
 
 
 # --- the connection --------------------------------------------------------------------------------------

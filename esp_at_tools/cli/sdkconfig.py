@@ -67,8 +67,8 @@ def checkout_options(function: F) -> F:
             f"  [default: esp-idf in the checkout, else {IDF_VARIABLE}]",
         ),
         click.option(
-            "--project", type=PATH, default=Path(), metavar="DIR", show_default="the current folder",
-            help="The checkout of esp-at.",
+            "--project", type=PATH, default=Path(), metavar="DIR",
+            help="The checkout of esp-at.  [default: the current folder]",
         ),
     ):  # fmt: skip
         function = decorate(function)

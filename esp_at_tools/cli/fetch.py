@@ -17,7 +17,15 @@ from esp_at_tools.catalog.releases import (
     parse_reference,
     releases,
 )
-from esp_at_tools.cli.common import PATH, Output, current_output, is_terminal, json_option, talk_options
+from esp_at_tools.cli.common import (
+    PATH,
+    Output,
+    current_output,
+    is_terminal,
+    json_option,
+    module_dir_option,
+    talk_options,
+)
 from esp_at_tools.cli.download import download_progress
 from esp_at_tools.errors import InputError
 from esp_at_tools.numbers import format_size
@@ -49,10 +57,17 @@ _UNLIMITED = 10_000
     help=f"A mirror: https://host instead of the official one.  [environment: {SERVER_VARIABLE}]",
 )
 @click.option("--offline", is_flag=True, help="Take it from the cache, or not at all.")
+@module_dir_option
 @json_option
 @talk_options
 def command(
-    name: str, version: str, output: Path | None, only_list: bool, server: str, offline: bool
+    name: str,
+    version: str,
+    output: Path | None,
+    only_list: bool,
+    server: str,
+    offline: bool,
+    folder: Path | None,
 ) -> None:
     """Download an official release of module NAME, and print where it is.
 
@@ -63,12 +78,12 @@ def command(
     talk = current_output()
     if only_list:
         _check_alone(version, output)
-        found = find_releases(name) if name else releases()
+        found = find_releases(name, module_folder=folder) if name else releases()
         _list(talk, found, server)
         return
     if not name:
         raise InputError("no NAME is given", "give a module; 'esp-at-tool fetch --list' has those there are")
-    release = find_release(*_reference(name, version))
+    release = find_release(*_reference(name, version), module_folder=folder)
     target = _target(output, release) if output else None
     with download_progress(talk, release, server) as progress:
         obtained = obtain(release, server=server, offline=offline, progress=progress)

@@ -8,13 +8,12 @@ import json
 import os
 import random
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import builders
+import kconfig_trees
 import pytest
 from conftest import SHARED
 
@@ -25,7 +24,7 @@ from esp_at_tools.build.options import Options
 from esp_at_tools.build.recipe import Recipe
 from esp_at_tools.build.tree import is_source_tree, open_tree
 from esp_at_tools.catalog.chips import chip
-from esp_at_tools.errors import EspAtError, InputError
+from esp_at_tools.errors import EspAtError, FormatError, InputError
 from esp_at_tools.formats.flash_args import FlashArgs
 from esp_at_tools.formats.nvs import NvsPartition
 from esp_at_tools.formats.sdkconfig import Sdkconfig
@@ -381,37 +380,93 @@ def test_the_variable_of_the_environment_counts(
 # --- an ESP-IDF resolves the sdkconfig -------------------------------------------------------------------
 
 
-def test_an_esp_idf_resolves_the_sdkconfig(tree: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[object, ...]] = []
+KCONFIG = """menu "Flash and tables"
+    config ESPTOOLPY_FLASHMODE
+        string
+        default "dio"
+    config ESPTOOLPY_FLASHFREQ
+        string
+        default "20m" if AT_MQTT_COMMAND_SUPPORT
+        default "40m"
+    config ESPTOOLPY_FLASHSIZE
+        string
+        default "4MB"
+    config PARTITION_TABLE_CUSTOM_FILENAME
+        string "Primary table"
+        default ""
+    config PARTITION_TABLE_OFFSET
+        hex "Offset"
+        default 0x8000
+    config AT_CUSTOMIZED_PARTITION_TABLE_SUPPORT
+        bool "Secondary table"
+        default y
+    config AT_CUSTOMIZED_PARTITION_TABLE_FILE
+        string "Secondary table"
+        default ""
+    config AT_CUSTOMIZED_PARTITION_TABLE_OFFSET
+        hex "Offset"
+        default 0x20000
+    config AT_MQTT_COMMAND_SUPPORT
+        bool "MQTT"
+        default n
+    config AT_MQTT_CLIENT_AUTH_BROKER
+        bool "CA"
+        default y
+        depends on AT_MQTT_COMMAND_SUPPORT
+endmenu
+"""
 
-    def resolve_sdkconfig(project: Path, idf: Path, target: str, defaults: object, **_: object) -> object:
-        asked.append((project, idf, target, defaults))
-        known = with_known_defaults([Sdkconfig.from_text(DEFAULTS)], chip("esp32c3"), ())
-        text = known.to_text() + 'CONFIG_ESPTOOLPY_FLASHFREQ="20m"\n'
-        return type("Resolved", (), {"text": text, "warnings": ("a warning",)})()
 
-    stub = ModuleType("esp_at_tools.kconfig.resolve")
-    stub.resolve_sdkconfig = resolve_sdkconfig  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "esp_at_tools.kconfig", ModuleType("esp_at_tools.kconfig"))
-    monkeypatch.setitem(sys.modules, "esp_at_tools.kconfig.resolve", stub)
-    tree.write("esp-idf/Kconfig", "")
+def test_an_esp_idf_resolves_the_sdkconfig(tree: Made, tmp_path: Path) -> None:
+    idf = kconfig_trees.make_trees(tmp_path / "kconfig").idf
+    tree.write("main/Kconfig.projbuild", KCONFIG)
+    tree.write("main/CMakeLists.txt", "")
+    recipe = tree.recipe(idf=idf)
+    assert recipe.flash.freq == "40m"
+    assert "CONFIG_PARTITION_TABLE_OFFSET=0x8000\n" in recipe.sdkconfig
+    assert not recipe.sdkconfig_defaults
+    assert FROM_DEFAULTS not in recipe.notes
+    csv = recipe.partitions["mfg_nvs"].csv
+    assert [line for line in csv.splitlines() if ",namespace," in line] == ["factory_param,namespace,,"]
+    assert any("no Kconfig file has" in warning for warning in recipe.warnings)
+    assert "and ESP32C3/MY-BOARD is built with release/v9.8" not in " ".join(recipe.warnings)
+    tree.write(f"{HOME}/IDF_VERSION", TREE[f"{HOME}/IDF_VERSION"].replace("v5.4", "v9.8"))
+    assert "and ESP32C3/MY-BOARD is built with release/v9.8" in tree.recipe(idf=idf).warnings[0]
+    (tree.folder / HOME / "IDF_VERSION").unlink()
+    shutil.copytree(idf, tree.folder / "esp-idf")  # which is taken without being asked for
+    tree.write("sdkconfig.overlay/esp32c3-my-board.defaults", "CONFIG_AT_MQTT_COMMAND_SUPPORT=y\n")
     recipe = tree.recipe()
     assert recipe.flash.freq == "20m"
-    assert recipe.sdkconfig.endswith('CONFIG_ESPTOOLPY_FLASHFREQ="20m"\n')
-    assert not recipe.sdkconfig_defaults
-    assert recipe.warnings == ("a warning",)
-    assert FROM_DEFAULTS not in recipe.notes
-    defaults = (tree.folder / HOME / "sdkconfig.defaults",)
-    assert asked == [(tree.folder, tree.folder / "esp-idf", "esp32c3", defaults)]
-    tree.recipe(idf=Path("another"))
-    assert asked[1][1] == Path("another")
-    version = "set(IDF_VERSION_MAJOR 5)\nset(IDF_VERSION_MINOR {})\nset(IDF_VERSION_PATCH 4)\n"
-    tree.write("esp-idf/tools/cmake/version.cmake", version.format(4))
-    assert tree.recipe().warnings == ("a warning",)
-    tree.write("esp-idf/tools/cmake/version.cmake", version.format(5))
-    assert "is ESP-IDF v5.5, and ESP32C3/MY-BOARD is built with release/v5.4" in tree.recipe().warnings[0]
-    (tree.folder / HOME / "IDF_VERSION").unlink()
-    assert tree.recipe().warnings == ("a warning",)
+    assert "mqtt_ca,namespace,,\n" in recipe.partitions["mfg_nvs"].csv
+    assert "with the options of sdkconfig.overlay/esp32c3-my-board.defaults" in recipe.notes
+    assert not [warning for warning in recipe.warnings if "is built with" in warning]
+
+
+def test_the_users_overlay_counts_without_an_esp_idf_too(tree: Made) -> None:
+    tree.write("sdkconfig.overlay/esp32c3-my-board.defaults", "CONFIG_AT_MQTT_COMMAND_SUPPORT=y\n")
+    recipe = tree.recipe()
+    assert "mqtt_ca,namespace,,\n" in recipe.partitions["mfg_nvs"].csv
+    assert recipe.sdkconfig_defaults == f"{DEFAULTS}\nCONFIG_AT_MQTT_COMMAND_SUPPORT=y\n"
+    assert recipe.notes[1] == "with the options of sdkconfig.overlay/esp32c3-my-board.defaults"
+    assert "mqtt_ca" not in tree.recipe("MY-SPI").partitions["mfg_nvs"].csv
+
+
+def test_repositories_beside_esp_idf(tree: Made) -> None:
+    opened = open_tree(tree.folder)
+    row = opened.module("MY-BOARD")
+    assert opened.submodule_variables(row) == {}
+    text = (
+        '[submodule "rainmaker"]\n    path = components/rainmaker/esp-rainmaker\n    url = https://host/%s\n'
+    )
+    tree.write(f"{HOME}/submodules", text)
+    assert opened.submodule_variables(row) == {}
+    tree.write("components/rainmaker/esp-rainmaker/README", "")
+    assert opened.submodule_variables(row) == {"AT_RAINMAKER_SUPPORT": "AT_RAINMAKER_SUPPORT"}
+    for bad in ("path = x\n", "[what]\npath = x\n", "[submodule a\n"):
+        tree.write(f"{HOME}/submodules", bad)
+        with pytest.raises(FormatError, match="submodules: ") as caught:
+            opened.submodule_variables(row)
+        assert "write [submodule" in caught.value.hint
 
 
 # --- bad trees -----------------------------------------------------------------------------------------
@@ -456,7 +511,7 @@ BAD = {
     "defaults that are none": (with_default("what?"), "sdkconfig.defaults, line 10: cannot be read"),
     "defaults that are no text": (
         with_text(f"{HOME}/sdkconfig.defaults", b"\n\xff"),
-        "sdkconfig.defaults: line 2: is not UTF-8",
+        "sdkconfig.defaults, line 2: is not UTF-8",
     ),
     "another chip": (
         with_text(f"{HOME}/sdkconfig.defaults", DEFAULTS.replace("ESP32C3=", "ESP32=")),
@@ -570,8 +625,9 @@ def test_a_name_of_several_modules(tree: Made) -> None:
 
 
 def test_a_very_long_name_of_a_module(tree: Made) -> None:
-    tree.write(CSV, DATA.replace("MY-BOARD", "MY-BOARD" * 400))
-    assert tree.recipe("MY-BOARD" * 400).module == "MY-BOARD" * 400
+    tree.write(CSV, DATA.replace("MY-BOARD", "X" * 101))
+    with pytest.raises(FormatError, match="line 2: the name of the module has 101 characters"):
+        tree.recipe("X" * 101)
 
 
 def test_a_wrong_row_does_not_concern_other_modules(tree: Made) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from esp_at_tools.build.at_defaults import with_known_defaults
@@ -14,10 +14,9 @@ from esp_at_tools.build.from_definitions import mfg_nvs_size, read_sdkconfig
 from esp_at_tools.build.mfg_nvs import Contents, mfg_nvs
 from esp_at_tools.build.options import Options
 from esp_at_tools.build.recipe import Recipe, UserPartition
-from esp_at_tools.build.tree import EXTENSION_VARIABLE, RAW_DATA, SourceTree, open_tree, read_layers
+from esp_at_tools.build.tree import EXTENSION_VARIABLE, RAW_DATA, SourceTree, open_tree
 from esp_at_tools.catalog.factory_params import ModuleRow
 from esp_at_tools.errors import InputError
-from esp_at_tools.files import read_file
 from esp_at_tools.formats.partition_table import AT_CUSTOMIZE, PartitionTable
 from esp_at_tools.formats.sdkconfig import Sdkconfig
 from esp_at_tools.settings.modern import PARTITION as MFG_NVS
@@ -29,10 +28,7 @@ FROM_DEFAULTS = (
 )
 NO_APP = "no application is in it: the tree has to be compiled for one"
 FATFS = "fatfs"
-_VERSION = Path("tools", "cmake", "version.cmake")
-_MAX_VERSION = 1 << 16
-_VERSION_PART = re.compile(r"set\(IDF_VERSION_(MAJOR|MINOR) ([0-9]{1,4})\)", re.ASCII)
-_BRANCH = re.compile(r"v[0-9]+\.[0-9]+", re.ASCII)
+_SERIES = re.compile(r"v([0-9]+\.[0-9]+)", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -114,39 +110,54 @@ def _decided(tree: SourceTree, row: ModuleRow, options: Options) -> _Decided:
     if options.sdkconfig is not None:
         text, config = read_sdkconfig(options)
         return _Decided(config, str(options.sdkconfig), resolved=text)
+    from esp_at_tools.kconfig.overlay import overlay_path
+
     paths = tree.defaults(row, silence=options.silence)
+    overlay = overlay_path(tree.folder, row.chip.name, row.module_name)
     idf = options.idf or tree.idf
-    if idf is not None:
-        return _resolved(tree, row, paths, idf)
-    layers = list(read_layers(paths))
+    if idf is None:
+        decided = _from_defaults(tree, row, paths, overlay)
+    else:
+        decided = _resolved(tree, row, paths, overlay, idf)
+    if not overlay.exists():
+        return decided
+    return replace(decided, notes=(*decided.notes, f"with the options of {overlay.relative_to(tree.folder)}"))
+
+
+def _from_defaults(tree: SourceTree, row: ModuleRow, paths: tuple[Path, ...], overlay: Path) -> _Decided:
+    from esp_at_tools.kconfig.resolve import read_defaults, with_overlay
+
+    layers = read_defaults(with_overlay(paths, overlay), row.chip.name)
+    configs = [Sdkconfig.from_text(text, name) for name, text in layers]
     dependencies = {each.option for each in tree.dependencies()}
-    config = with_known_defaults([layer for _, layer in layers], row.chip, sorted(dependencies))
-    defaults = "\n".join(text for text, _ in layers)
-    return _Decided(config, str(paths[-1]), defaults=defaults, notes=(FROM_DEFAULTS,))
+    config = with_known_defaults(configs, row.chip, sorted(dependencies))
+    defaults = "\n".join(text for _, text in layers)
+    return _Decided(config, layers[-1][0], defaults=defaults, notes=(FROM_DEFAULTS,))
 
 
-def _resolved(tree: SourceTree, row: ModuleRow, paths: tuple[Path, ...], idf: Path) -> _Decided:
-    from esp_at_tools.kconfig.resolve import resolve_sdkconfig
+def _resolved(
+    tree: SourceTree, row: ModuleRow, paths: tuple[Path, ...], overlay: Path, idf: Path
+) -> _Decided:
+    from esp_at_tools.kconfig.resolve import resolve
+    from esp_at_tools.kconfig.tree import find_tree
 
-    resolved = resolve_sdkconfig(tree.folder, idf, row.chip.name, paths)
-    config = Sdkconfig.from_text(resolved.text, "the resolved sdkconfig")
-    warnings = (*_other_idf(tree, row, idf), *resolved.warnings)
-    return _Decided(config, "the resolved sdkconfig", resolved=resolved.text, warnings=warnings)
+    environment = {**os.environ, **tree.submodule_variables(row)}
+    kconfig = find_tree(tree.folder, idf, row.chip.name, environment=environment)
+    resolved = resolve(kconfig, paths, overlay, environment=environment)
+    warnings = (*_other_idf(tree, row, idf, kconfig.idf_version), *resolved.warnings)
+    return _Decided(resolved.config, "the resolved sdkconfig", resolved=resolved.text, warnings=warnings)
 
 
-def _other_idf(tree: SourceTree, row: ModuleRow, idf: Path) -> tuple[str, ...]:
+def _other_idf(tree: SourceTree, row: ModuleRow, idf: Path, version: str) -> tuple[str, ...]:
     """Return a warning where an ESP-IDF is not of the version that the module is built with."""
     try:
         wanted = tree.idf_version(row).branch
-        text = read_file(idf / _VERSION, "version of ESP-IDF", _MAX_VERSION).decode("utf-8", "replace")
-    except InputError:  # a tree without IDF_VERSION, an ESP-IDF without its cmake files: nothing to compare
+    except InputError:  # of a tree without IDF_VERSION nothing is known
         return ()
-    numbers = dict(_VERSION_PART.findall(text))
-    has = f"v{numbers.get('MAJOR', '?')}.{numbers.get('MINOR', '?')}"
-    asked = _BRANCH.search(wanted)
-    if asked is None or asked[0] == has:
+    series = _SERIES.search(wanted)
+    if series is None or series[1] == version.rpartition(".")[0]:
         return ()
-    return (f"{idf} is ESP-IDF {has}, and {row.full_name} is built with {wanted}: defaults may differ",)
+    return (f"{idf} is ESP-IDF {version}, and {row.full_name} is built with {wanted}: defaults may differ",)
 
 
 def _tables(tree: SourceTree, decided: _Decided) -> tuple[PartitionTable, PartitionTable, int]:

@@ -44,11 +44,14 @@ _OLDEST = (Path("components", "at", "include", "esp_at.h"), Path("components", "
 _PKI_ENDINGS = (".crt", ".key", ".pem")
 _MAX_TEXT = 1 << 20
 _MAX_ITEMS = 256
+_MAX_NAME = 100
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", re.ASCII)
 _DEPENDENCY = re.compile(r"([A-Za-z0-9_]+)=(\S+)\s+(\S+)", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{7,40}", re.ASCII)
 _REFERENCE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+-]{0,199}", re.ASCII)
 _REPOSITORY = re.compile(r"[A-Za-z0-9_./~][\x21-\x7e]{0,499}", re.ASCII)
+_SUBMODULE = re.compile(r'submodule\s+"?([A-Za-z0-9_]{1,60})"?', re.ASCII)
+_SUBMODULES_HINT = 'write [submodule "name"], then path, url, branch and commit'
 _APPENDS = re.compile(rf"APPEND\s+SDKCONFIG_DEFAULTS\s+\$ENV\{{{EXTENSION_VARIABLE}\}}")
 
 
@@ -161,6 +164,11 @@ class SourceTree:
         for problem in problems:
             if problem.place == row.place:
                 raise FormatError(f"{problem.place}: {problem.message}", problem.hint)
+        if len(row.module_name) > _MAX_NAME:
+            raise FormatError(
+                f"{row.place}: the name of the module has {len(row.module_name)} characters",
+                f"give it at most {_MAX_NAME}: files are named after it",
+            )
         missing = [each for each in self.types() if each not in row.parameters]
         if missing:
             raise FormatError(
@@ -275,6 +283,38 @@ class SourceTree:
                 what = f"{key}: {found[key][:60]!r} is none" if found.get(key) else f"does not name the {key}"
                 raise FormatError(f"{path}: {what}", "write branch:…, commit:… and repository:…, one a line")
         return IdfPin("", found["branch"], "", found["commit"], found["repository"])
+
+    def submodule_variables(self, row: ModuleRow) -> dict[str, str]:
+        """Return the variables by which build.py tells of the repositories that a module has beside ESP-IDF.
+
+        ``AT_RAINMAKER_SUPPORT`` for ``[submodule "rainmaker"]``; of those alone that are checked out.
+
+        Raises:
+            InputError: the file ``submodules`` cannot be read.
+            FormatError: it is not of that form.
+        """
+        path = self.module_folder(row) / "submodules"
+        if self.extension and _is_file(self.extension / "submodules"):
+            path = self.extension / "submodules"
+        if not _mode(path):
+            return {}
+        import configparser
+
+        parser = configparser.ConfigParser(interpolation=None)
+        try:
+            parser.read_string(_read_text(path, "list of submodules"))
+        except configparser.Error as error:
+            raise FormatError(f"{path}: {error.message.splitlines()[0]}", _SUBMODULES_HINT) from error
+        found = {}
+        for section in parser.sections():
+            match = _SUBMODULE.fullmatch(section)
+            if match is None:
+                raise FormatError(f"{path}: [{section[:60]}] is no submodule", _SUBMODULES_HINT)
+            variable = f"AT_{match[1].upper()}_SUPPORT"
+            place = parser[section].get("path", "")
+            if place and _is_folder(self.folder / place):
+                found[variable] = variable
+        return found
 
     @property
     def idf(self) -> Path | None:

@@ -237,6 +237,15 @@ def test_the_example_of_the_user_guide() -> None:
     assert found.secondary.find("test") == Partition("test", 0x40, 1, 0x3D000, 4 * K)
 
 
+def test_what_a_removed_slot_frees_is_used() -> None:
+    found = planned(MINI, wishes={"ota_1": 0})
+    assert by_name(found.primary)["ota_0"] == (0x150000, 1856 + 896)
+    assert by_name(found.primary)["at_customize"] == (0x1E000, 264 + 960)
+    larger = planned(MINI, wishes={"ota_0": 2 * M})  # two of them do not fit
+    assert larger.removed == ("ota_1",)
+    assert (larger.app_room, larger.primary.end) == (2 * M, 4 * M)
+
+
 def test_kinds_of_new_partitions() -> None:
     found = planned(MINI, 8 * M, wishes={"a": 4 * K, "b": 8 * K, "coredump": 64 * K, "spiffs": 64 * K})
     kinds = {p.name: (p.type, p.subtype) for p in found.secondary}
@@ -271,6 +280,7 @@ REFUSED = {
     "ä": (4 * K, "cannot be the name"),
     "with,comma": (4 * K, "cannot be the name"),
     "ota_7": (64 * K, "name of an application partition"),
+    "storage": (64 * K, "name of the partition of compressed updates"),
     "x": (-4096, "not a multiple"),
 }
 

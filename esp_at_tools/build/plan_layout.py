@@ -87,6 +87,8 @@ class Job:
         )
         sizes = {each.name: each.size for each in (*now.primary, *now.secondary)}
         as_it_is = all(sizes.get(name) == size for name, size in self.wishes.items())
+        removed = any(wishes.get(each.name) == 0 for each in now.tail)
+        self.has_more = flash_size > old_flash_size or removed
         self.is_change = second_slot or not as_it_is or flash_size != old_flash_size
 
     def for_flash(self, flash_size: int) -> Job:
@@ -94,6 +96,7 @@ class Job:
         other = copy.copy(self)
         other.flash_size = flash_size
         other.is_change = True
+        other.has_more = self.has_more or flash_size > self.old_flash_size
         return other
 
     @property
@@ -201,7 +204,7 @@ class Job:
         minimum = self._grown_home(concession, keep=keep)
         small = self.minimal(users, concession)
         free = self.flash_size - found[0].end
-        if self.flash_size > self.old_flash_size and concession == Concession() and self.slot_wish is None:
+        if self.has_more and concession == Concession() and self.slot_wish is None:
             high = self._grown_slot(tail, low, free)
         # First the file systems, back to what they were; then the slots, from the largest size down.
         for each in _between(small, users):
@@ -212,7 +215,7 @@ class Job:
             if (better := self._lay_out(tail, small, slot, keep, minimum=minimum)) is not None:
                 found, low = better, slot
                 break
-        if self.flash_size > self.old_flash_size and AT_CUSTOMIZE not in self.wishes:
+        if (self.has_more or concession.one_slot) and AT_CUSTOMIZE not in self.wishes:
             found = self._with_grown_users(tail, small, low, keep, found)
         return found
 

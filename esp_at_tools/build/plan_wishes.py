@@ -27,6 +27,8 @@ FLASH_SIZES = tuple(1 << power for power in range(20, 25))
 """Flash sizes in bytes, 1 to 16 MB: what ESP-AT's modules have."""
 MFG_NVS = "mfg_nvs"
 SECOND_SLOT = "ota_1"
+STORAGE_NAME = "storage"
+"""Name of the partition that compressed updates are stored in."""
 MIN_FILE_SYSTEM = 100 << 10
 """Bytes of the smallest file system that a plan makes by itself: FAT needs 16 clusters of 4 KB beside its
 tables and those of the wear levelling, and the smallest official one has this size."""
@@ -158,6 +160,20 @@ def checked_wishes(now: Present, wishes: Mapping[str, int], app_size: int | None
     return {name: size for name, size in wishes.items() if size or name in known}
 
 
+def _check_new_name(name: str) -> None:
+    """Refuse a new user partition with a name that means another kind of partition."""
+    if name in SUBTYPES[APP] and name != "test":  # which the user guide takes itself
+        what = "an application partition"
+    elif name == STORAGE_NAME:
+        what = "the partition of compressed updates"
+    else:
+        return
+    raise InputError(
+        f"{name} is the name of {what}, and there is none of that name",
+        "start from a module that has it, or give a user partition another name",
+    )
+
+
 def _check_wish(now: Present, name: str, size: int, there: Partition | None, app_size: int) -> None:
     try:
         encode_name(name)
@@ -171,11 +187,8 @@ def _check_wish(now: Present, name: str, size: int, there: Partition | None, app
             f"{name}: {size} bytes are not a multiple of 4 KB",
             f"give {kb(below)} or {kb(below + SECTOR_SIZE)}",
         )
-    if there is None and name in SUBTYPES[APP] and name != "test":  # which the user guide takes itself
-        raise InputError(
-            f"{name} is the name of an application partition, and there is none of that name",
-            "user partitions have other names",
-        )
+    if there is None and size:
+        _check_new_name(name)
     if there is not None and there in now.head:
         raise InputError(
             f"{name} keeps its size of {kb(there.size)}: it stands before {AT_CUSTOMIZE}",

@@ -98,6 +98,21 @@ def test_what_is_the_users_stays(tmp_path):
     assert (out / "empty" / "folder").is_dir()
 
 
+def test_a_folder_of_a_build_that_has_become_empty_goes(tmp_path):
+    out = tmp_path / "out"
+    write_build_folder(out, build("A", **{"bootloader/bootloader__bin": b"boot"}))
+    write_build_folder(out, build("B"))
+    assert {path.name for path in out.iterdir() if path.is_dir()} == {"customized_partitions", "factory"}
+
+
+def test_what_a_killed_run_has_left_in_it_goes(tmp_path):
+    out = tmp_path / "out"
+    write_build_folder(out, build())
+    (out / ".mfg_nvs.bin.0123456789ab.tmp").write_bytes(b"half a key")
+    write_build_folder(out, build())
+    assert builders.tree(out) == contents(build())
+
+
 @posix
 @pytest.mark.usefixtures("way")
 def test_links_stay_links(tmp_path):

@@ -203,6 +203,23 @@ def test_mfg_nvs_that_a_device_has_written_to_is_laid_out_anew(tmp_path):
     assert b"key\0" not in part.data
 
 
+def test_a_release_that_lists_what_a_device_stores_is_refused(release):
+    args = json.loads((release / "flasher_args.json").read_text())
+    args["flash_files"]["0x10000"] = "nvs.bin"
+    (release / "nvs.bin").write_bytes(b"\xff" * 0xE000)
+    (release / "flasher_args.json").write_text(json.dumps(args))
+    with pytest.raises(InputError, match=r"nvs\.bin"):
+        recipe_from_release(release, None, Options())
+
+
+@pytest.mark.parametrize(("stated", "size"), [("4MB", 4), ("detect", 8), ("keep", 8)])
+def test_the_second_list_tells_what_the_first_leaves_open(release, stated, size):
+    for name, old, new in (("flasher_args.json", '"4MB"', f'"{stated}"'), ("download.config", "4MB", "8MB")):
+        path = release / name
+        path.write_text(path.read_text().replace(old, new))
+    assert recipe_from_release(release, None, Options()).flash.size == size << 20
+
+
 @pytest.mark.parametrize("option", [{"silence": True}, {"idf": Path("idf")}])
 def test_options_for_a_compiler_are_refused(release, option):
     with pytest.raises(InputError, match="compiled already"):
@@ -285,6 +302,16 @@ def test_its_own_module_changes_nothing(release, name):
     recipe = recipe_from_release(release, name, Options())
     assert recipe == recipe_from_release(release, None, Options())
     assert recipe.warnings == ()
+
+
+def test_a_module_with_less_flash_than_the_tables_need_is_refused(tmp_path):
+    (tmp_path / "in.bin").write_bytes(builders.image(chip="esp32c2"))
+    with pytest.raises(InputError, match="2 MB of flash") as caught:
+        recipe_from_release(tmp_path / "in.bin", "ESP32C2/ESP32C2-2MB", Options())
+    assert "--flash 2MB" in caught.value.hint
+    options = Options(flash_size=2 << 20)
+    recipe = customise(recipe_from_release(tmp_path / "in.bin", "ESP32C2/ESP32C2-2MB", options), options)
+    assert len(built_files(recipe)["factory/factory_ESP32C2-2MB.bin"].data) == 2 << 20
 
 
 def test_a_module_with_another_chip_is_refused(release):

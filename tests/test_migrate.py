@@ -563,7 +563,7 @@ def filled(firmware: Firmware, wanted) -> Firmware:
     return reopened(firmware)
 
 
-@settings(max_examples=120, phases=[Phase.generate])  # a smaller example would take minutes to find
+@settings(max_examples=70, phases=[Phase.generate])  # a smaller example would take minutes to find
 @given(
     layouts=st.tuples(*[st.sampled_from(["modern", "legacy"])] * 2),
     before=contents(),

@@ -84,7 +84,7 @@ class Maker:
         self._firmware = job.open_firmware()
         self._image = flash_image(self._firmware) if "image" in job.kinds else b""
         self._opened = self._firmware.opened
-        self._judge = PkiJudge(job.now, force=job.force)
+        self._judge = PkiJudge(job.now)
         self._root = f"{job.folder}/" if os.sep == "/" else ""
         self._held: set[str] = set()
         self._profile = ProfileTemplate.load(job.profile) if job.profile else None
@@ -216,7 +216,7 @@ class Maker:
     # --- whether it is right -------------------------------------------------------------------
 
     def _allowed(self, own: _Own, verdicts: Mapping[str, ItemVerdict]) -> bool:
-        """Tell whether no rule stands against a row."""
+        """Tell whether no rule stands against a row; what needs ``--force`` goes the slow way too."""
         current = self._opened.pki
         asked = {**self._fixed.pki, **own.pki}
         changed = [name for name, data in asked.items() if current.get(name) != data]
@@ -235,10 +235,8 @@ class Maker:
         verdict = self._settings_verdicts.get(key)
         if verdict is None:
             asked = {**self._fixed.settings, **own}
-            levels = {
-                found.level for found in judge_settings(self._firmware, self._opened.settings, asked)
-            } - {"warning"}
-            verdict = not levels or (self._job.force and levels == {"risky"})
+            findings = judge_settings(self._firmware, self._opened.settings, asked)
+            verdict = all(found.level == "warning" for found in findings)
             _keep(self._settings_verdicts, key, verdict, _MAX_VERDICTS)
         return verdict
 
@@ -250,7 +248,7 @@ class Maker:
         if verdict is None:
             request = Request(gatts=dict(own), gatt_table=self._fixed.gatt_table)
             try:
-                modify(self._copy(), request, force=self._job.force, now=self._job.now)
+                modify(self._copy(), request, now=self._job.now)
                 verdict = True
             except EspAtError:
                 verdict = False

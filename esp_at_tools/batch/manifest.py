@@ -104,7 +104,7 @@ def encode(entry: Entry, kinds: tuple[Kind, ...]) -> bytes:
 def told(error: EspAtError, row: int, line: int) -> str:
     """Return an error as a manifest has it: on one line, with its row, and never the contents of a key."""
     text = str(error)
-    if "-----BEGIN" in text or "PRIVATE KEY" in text:
+    if "-----BEGIN" in text or "PRIVATE KEY-----" in text:
         text = "a value holds a certificate or a key itself (give the path of its file)"
     text = "; ".join(part.strip() for part in text.splitlines() if part.strip())
     text = printable(text, _MAX_MESSAGE)

@@ -23,6 +23,7 @@ PROVEN = frozenset(
     {
         "pki-expired", "pki-not-yet-valid", "pki-rejected-form", "pki-encrypted", "pki-unsupported-key",
         "pki-unsupported-signature", "pki-no-pem", "pki-no-final-newline", "pki-critical-extension",
+        "pki-bad-extensions",
     }
 )  # fmt: skip
 """The checks that can refuse an item and that the quick way knows to pass; with any other it is not taken."""
@@ -48,7 +49,7 @@ class ItemVerdict:
     """What is known of one item.
 
     Attributes:
-        refused: whether something stands against storing it.
+        refused: whether something stands against storing it, be it that ``--force`` would allow it.
         public: SHA-256 of its public key, ``""`` where it cannot be told.
         fingerprint: SHA-256 of the first certificate's DER, lower-case hex; ``""`` for a key.
         not_after: the last moment at which that certificate is valid.
@@ -67,16 +68,14 @@ class PkiJudge:
 
     Args:
         now: the moment at which certificates must be valid, with a time zone.
-        force: what is risky is allowed.
     """
 
-    def __init__(self, now: datetime, *, force: bool) -> None:
+    def __init__(self, now: datetime) -> None:
         """Find out whether the quick way can be trusted."""
         from esp_at_tools.pki import checks, item_checks, set_checks
 
         self._library = _Library()
         self._now = now
-        self._force = force
         self._known: dict[tuple[str, bytes], ItemVerdict] = {}
         tables: Any = getattr(checks, "CHECKS", item_checks.ITEM_CHECKS)
         self.quick_items = _deciding(tables) <= PROVEN
@@ -116,13 +115,11 @@ class PkiJudge:
                 return True
         return False
 
-    def _set_refused(self, parts: Mapping[str, bytes | None]) -> bool:
+    @staticmethod
+    def _set_refused(parts: Mapping[str, bytes | None]) -> bool:
         from esp_at_tools.pki.checks import check_set
 
-        return self._against(check_set(parts["ca"], parts["certificate"], parts["private_key"]))
-
-    def _against(self, findings: Iterable[Any]) -> bool:
-        return any(found.impossible or (found.risky and not self._force) for found in findings)
+        return _against(check_set(parts["ca"], parts["certificate"], parts["private_key"]))
 
     def _checked(self, name: str, data: bytes) -> ItemVerdict:
         """Judge an item by all checks."""
@@ -136,7 +133,7 @@ class PkiJudge:
             return ItemVerdict(refused=True)
         first = contents.certificates[0] if contents.certificates else None
         return ItemVerdict(
-            self._against(findings),
+            _against(findings),
             info.public_key_sha256,
             _fingerprint(first) if first else "",
             info.not_after,
@@ -207,6 +204,11 @@ class _Library:
         else:
             plain = isinstance(key, self._curve) and key.curve.name == "secp256r1"
         return hashlib.sha256(key.public_bytes(*self._form)).hexdigest() if plain else ""
+
+
+def _against(findings: Iterable[Any]) -> bool:
+    """Tell whether a finding refuses something, without ``--force``."""
+    return any(found.risky or found.level == "error" for found in findings)
 
 
 def _deciding(table: Iterable[Any]) -> set[str]:

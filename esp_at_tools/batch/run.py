@@ -244,7 +244,7 @@ class _Run:
                 )
         except InputError as found:
             error = error or found
-        name = identifier if error is None else printable(identifier)
+        name = identifier if error is None else "" if "-----" in identifier else printable(identifier)
         return Entry(name, "", "", "", "", str(row.number), mac), error, mine
 
     def _id_error(self, identifier: str, digest: bytes, number: int) -> EspAtError | None:

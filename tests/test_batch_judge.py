@@ -1,0 +1,184 @@
+"""The quick way of judging certificates and keys against all checks."""
+
+from __future__ import annotations
+
+import datetime as dt
+import random
+
+import builders
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from esp_at_tools.batch.pki_judge import PROVEN, PROVEN_OF_SETS, PkiJudge, _deciding
+from esp_at_tools.firmware.modify import judge_pki_item
+from esp_at_tools.pki import checks, set_checks
+
+NOW = dt.datetime.now(dt.timezone.utc)
+PEM, DER = serialization.Encoding.PEM, serialization.Encoding.DER
+PLAIN = serialization.NoEncryption()
+RSA = rsa.generate_private_key(65537, 2048)
+EC = ec.generate_private_key(ec.SECP256R1())
+
+
+def certificate(key, *extensions, days=(-1, 1000), digest=None, serial=None, encoding=PEM):
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "device")])
+    digest = digest or hashes.SHA256()
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(serial or 77)
+        .not_valid_before(NOW + dt.timedelta(days=days[0]))
+        .not_valid_after(NOW + dt.timedelta(days=days[1]))
+    )
+    for extension, critical in extensions:
+        builder = builder.add_extension(extension, critical=critical)
+    signer = None if isinstance(key, ed25519.Ed25519PrivateKey) else digest
+    return builder.sign(key, signer).public_bytes(encoding)
+
+
+def key_bytes(key, form=serialization.PrivateFormat.PKCS8, encoding=PEM, encryption=PLAIN):
+    return key.private_bytes(encoding, form, encryption)
+
+
+def corpus() -> dict[str, tuple[str, bytes]]:
+    """Kind → for which item, and its bytes."""
+    basic = x509.BasicConstraints(ca=False, path_length=None)
+    usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
+    unknown = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00")
+    sec1 = serialization.PrivateFormat.TraditionalOpenSSL
+    plain = certificate(RSA)
+    crt = {
+        "rsa": plain,
+        "ec": certificate(EC),
+        "extensions": certificate(EC, (basic, True), (usage, True)),
+        "critical": certificate(EC, (unknown, True)),
+        "not critical": certificate(EC, (unknown, False)),
+        "a constraint on names": certificate(EC, (x509.NameConstraints([x509.DNSName("a")], None), True)),
+        "expired": certificate(RSA, days=(-9, -1)),
+        "future": certificate(RSA, days=(1, 9)),
+        "soon": certificate(RSA, days=(-1, 5)),
+        "sha384": certificate(RSA, digest=hashes.SHA384()),
+        "sha3": certificate(EC, digest=hashes.SHA3_256()),
+        "rsa1024": certificate(rsa.generate_private_key(65537, 1024)),  # noqa: S505 - a weak one is meant
+        "ec384": certificate(ec.generate_private_key(ec.SECP384R1())),
+        "koblitz": certificate(ec.generate_private_key(ec.SECP256K1())),
+        "ed25519": certificate(ed25519.Ed25519PrivateKey.generate()),
+        "der": certificate(RSA, encoding=DER),
+        "crlf": plain.replace(b"\n", b"\r\n"),
+        "no end": plain.rstrip(),
+        "text before": b"subject=x\n" + plain,
+        "text after": plain + b"end\n",
+        "chain": plain + certificate(EC),
+        "bom": b"\xef\xbb\xbf" + plain,
+        "nul": plain + b"\0",
+        "spaces": plain.replace(b"\n", b" \n"),
+        "old label": plain.replace(b"CERTIFICATE", b"X509 CERTIFICATE"),
+        "cut": plain[:-60],
+        "wrong end": plain.replace(b"-----END CERTIFICATE", b"-----END PRIVATE KEY"),
+        "a key": key_bytes(RSA),
+        "one line": b"".join(plain.split(b"\n"))
+        .replace(b"E-----M", b"E-----\nM")
+        .replace(b"-----END", b"\n-----END"),
+    }
+    keys = {
+        "rsa": key_bytes(RSA),
+        "rsa, old": key_bytes(RSA, sec1),
+        "ec": key_bytes(EC),
+        "ec, old": key_bytes(EC, sec1),
+        "der": key_bytes(EC, encoding=DER),
+        "password": key_bytes(EC, encryption=serialization.BestAvailableEncryption(b"x")),
+        "old password": key_bytes(EC, sec1, encryption=serialization.BestAvailableEncryption(b"x")),
+        "ed25519": key_bytes(ed25519.Ed25519PrivateKey.generate()),
+        "koblitz": key_bytes(ec.generate_private_key(ec.SECP256K1())),
+        "certificate": plain,
+        "two": key_bytes(EC) + key_bytes(RSA),
+        "with its certificate": key_bytes(RSA) + plain,
+        "relabelled": key_bytes(RSA, sec1).replace(b"RSA ", b"EC "),
+        "damaged": damaged_rsa(),
+    }
+    found = {f"certificate, {kind}": ("client_cert.0", data) for kind, data in crt.items()}
+    found |= {f"key, {kind}": ("client_key.0", data) for kind, data in keys.items()}
+    return found | {f"CA, {kind}": ("client_ca.0", data) for kind, data in crt.items()}
+
+
+def damaged_rsa() -> bytes:
+    """A key whose parts do not fit together."""
+    der = bytearray(key_bytes(RSA, serialization.PrivateFormat.TraditionalOpenSSL, DER))
+    der[700] ^= 4
+    import base64
+
+    text = base64.encodebytes(bytes(der)).replace(b"\n", b"")
+    lines = [text[at : at + 64] for at in range(0, len(text), 64)]
+    return b"-----BEGIN RSA PRIVATE KEY-----\n" + b"\n".join(lines) + b"\n-----END RSA PRIVATE KEY-----\n"
+
+
+CORPUS = corpus()
+
+
+def refused(name: str, data: bytes) -> bool:
+    return any(found.risky or found.level == "error" for found in judge_pki_item(name, data, NOW))
+
+
+@pytest.mark.parametrize("kind", CORPUS)
+def test_the_verdict_is_that_of_all_checks(kind):
+    name, data = CORPUS[kind]
+    judge = PkiJudge(NOW)
+    assert judge.item(name, data).refused is refused(name, data)
+    judge.quick_items = False
+    slow = judge._checked(name, data)
+    quick = PkiJudge(NOW).item(name, data)
+    assert (quick.refused, quick.public, quick.fingerprint, quick.not_after) == (
+        slow.refused, slow.public, slow.fingerprint, slow.not_after
+    )  # fmt: skip
+
+
+def test_damage_is_never_taken_for_sound():
+    rng = random.Random(5)
+    judge = PkiJudge(NOW)
+    for kind in ("certificate, rsa", "certificate, extensions", "key, rsa", "key, ec"):
+        name, data = CORPUS[kind]
+        for _ in range(60):
+            changed = bytearray(data)
+            for _ in range(rng.choice((1, 1, 3))):
+                changed[rng.randrange(len(changed))] = rng.choice(b"\n\r AZaz09+/=-\0\xff")
+            quick = judge._plain(name, bytes(changed))
+            if quick is not None and not quick.refused:
+                assert not refused(name, bytes(changed))
+
+
+def test_the_usual_items_take_the_quick_way():
+    judge = PkiJudge(NOW)
+    for kind in (
+        "certificate, rsa",
+        "certificate, ec",
+        "certificate, extensions",
+        "key, rsa",
+        "key, ec",
+        "key, ec, old",
+    ):
+        assert judge._plain(*CORPUS[kind]) is not None, kind
+
+
+def test_all_checks_that_refuse_are_known_to_the_quick_way():
+    """A new one is added to PROVEN together with what proves that it passes; until then nothing is quick."""
+    table = getattr(checks, "CHECKS", None) or checks.ITEM_CHECKS
+    assert _deciding(table) <= PROVEN
+    assert _deciding(set_checks.SET_CHECKS) <= PROVEN_OF_SETS
+    assert PkiJudge(NOW).quick_items
+    assert PkiJudge(NOW).quick_sets
+
+
+def test_sets():
+    judge = PkiJudge(NOW)
+    pair = {"client_cert.0": certificate(EC), "client_key.0": key_bytes(EC)}
+    assert not judge.sets_refused(pair, pair)
+    wrong = {**pair, "client_key.0": key_bytes(RSA)}
+    assert judge.sets_refused(["client_cert.0"], wrong)
+    assert not judge.sets_refused(["mqtt_ca"], {**wrong, "mqtt_ca": builders.certificate(1, ca=True)})
+    assert not judge.sets_refused(["client_cert.0"], {"client_cert.0": pair["client_cert.0"]})
+    assert not judge.sets_refused(["client_cert.0"], {**pair, "client_key.0": b"damaged"})

@@ -159,6 +159,14 @@ def _read_fat(volume: bytearray, options: FatOptions, tree: Tree) -> dict[str, b
             partition.unmount()
 
 
+def _path_part(name: str, short: bytes) -> bytes:
+    """Return a name in the library's code page, or its 8.3 form where that page lacks a character."""
+    try:
+        return name.encode("cp437")
+    except UnicodeEncodeError:
+        return short
+
+
 def _found_by_fatfs(
     tree: Tree, options: FatOptions, drive: bytes, above: str = ""
 ) -> Iterator[tuple[str, bytes | None]]:
@@ -166,7 +174,7 @@ def _found_by_fatfs(
 
     shorts = short_names(tree, options)
     for name, node in tree.items():
-        path = drive + b"/" + (shorts[name] if not name.isascii() else name.encode())
+        path = drive + b"/" + _path_part(name, shorts[name])
         shown = f"{above}/{name}"
         info, handle = wrapper.FILINFO_Handle(), wrapper.FIL_Handle()
         if wrapper.pyf_stat(path, info) != wrapper.PY_FR_OK:

@@ -295,7 +295,7 @@ NAMES = tuple(each.full_name for each in modules())
 WORDS = st.builds(lambda sign, name: sign + name, st.sampled_from("+-"), st.sampled_from(sorted(features())))
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(
     st.sampled_from(NAMES),
     st.lists(WORDS, max_size=4),

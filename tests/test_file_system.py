@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import struct
@@ -10,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from esp_at_tools.build import file_system
 from esp_at_tools.build.file_system import fat_options, file_system_image
 from esp_at_tools.build.file_tree import flat, read_tree
+from esp_at_tools.build.littlefs_image import littlefs_image
 from esp_at_tools.errors import FormatError, InputError
 from esp_at_tools.formats.fat import FatOptions, fat_volume, short_names
 from esp_at_tools.formats.wear_levelling import WearLevelling
@@ -383,3 +386,37 @@ def test_no_folder(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(InputError, match="file: is not a folder"):
         file_system_image(tmp_path / "file", 512 * KB, LFN)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_awkward_names_and_trees(seed):
+    """Whatever the names: an image that the driver reads back, or an error that says why not."""
+    chance = random.Random(seed)
+    characters = "abAB01._- ~+" * 8 + "".join(map(chr, range(32, 47))) + ":;<=>?[]éüßÄñ░αΩ中😀ıİſ"
+
+    def name() -> str:
+        count = chance.choice([1, 3, 8, 9, 12, 13, 14, 26, 27, 60])
+        return "".join(chance.choice(characters) for _ in range(count)).rstrip(". ") or "x"
+
+    def tree(depth: int = 0) -> dict[str, object]:
+        sizes = [0, 1, 511, 512, 513, 1500]
+        return {
+            name(): tree(depth + 1)
+            if depth < 3 and chance.random() < 0.2
+            else chance.randbytes(chance.choice(sizes))
+            for _ in range(chance.randint(0, 6))
+        }
+
+    made = 0
+    for _ in range(60):
+        options = {
+            "WL_SECTOR_SIZE": chance.choice(["512", "4096"]),
+            "FATFS_LFN_HEAP": "y",
+            "FATFS_API_ENCODING_UTF_8": chance.choice(["y", "n"]),
+            "FATFS_SECTORS_PER_CLUSTER": chance.choice(["1", "2", "8"]),
+        }
+        contents = tree()
+        for make in (file_system._fat_image, littlefs_image):
+            with contextlib.suppress(FormatError):  # any other error fails, one of reading back above all
+                made += len(make(contents, 512 * KB, options)) == 512 * KB
+    assert made > 40

@@ -162,6 +162,14 @@ def test_too_many_certificates_name_the_size_that_would_do(definition):
         customise(definition, tight)
 
 
+def test_a_csv_that_described_something_else_is_made_anew(release):
+    part = replace(release.partitions["mfg_nvs"], csv="key,type,encoding,value\n")
+    changed = customise(
+        replace(release, partitions={"mfg_nvs": part}), asked(settings={"uart_baudrate": 9600})
+    )
+    assert_csv_makes_it(changed)
+
+
 # --- partitions ----------------------------------------------------------------------------------
 
 
@@ -214,6 +222,29 @@ def test_a_file_system_for_another_size_is_not_kept(tmp_path):
     changed = customise(recipe, Options(flash_size=8 << 20))
     assert "fatfs" not in changed.partitions
     assert any("fatfs" in warning for warning in changed.warnings)
+
+
+@pytest.mark.parametrize(
+    ("text", "unused"),
+    [
+        ("", set()),
+        ("CONFIG_AT_FS_COMMAND_SUPPORT=y\n", set()),
+        ("# CONFIG_AT_FS_COMMAND_SUPPORT is not set\n", {"fatfs", "fs_storage"}),
+    ],
+)
+def test_the_file_system_of_a_firmware_without_one_may_go_first(release, monkeypatch, text, unused):
+    from esp_at_tools.build import planner
+
+    seen = []
+    plan = planner.plan
+
+    def watched(*tables, **what):
+        seen.append(set(what["unused"]))
+        return plan(*tables, **what)
+
+    monkeypatch.setattr(planner, "plan", watched)
+    customise(replace(release, sdkconfig=text), Options(flash_size=8 << 20))
+    assert seen == [unused]
 
 
 RESOLVED = """\

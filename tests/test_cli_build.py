@@ -9,6 +9,8 @@ from pathlib import Path
 import builders
 import pytest
 
+from esp_at_tools.errors import InputError
+
 
 @pytest.fixture(autouse=True)
 def _here(tmp_path, monkeypatch) -> None:
@@ -137,6 +139,12 @@ def test_an_option_goes_before_the_profile_and_the_profile_before_the_folder(cli
     assert "no certificates" not in str(json.loads(done.out)["builds"][0]["notes"])
 
 
+def test_its_own_output_rebuilt_is_the_same(cli, release, tmp_path):
+    assert cli("build", "--source", release, "--flash", "8MB", "-q").status == 0
+    assert cli("build", "--source", "build", "-o", "again", "-q").status == 0
+    assert builders.tree(tmp_path / "again") == builders.tree(tmp_path / "build")
+
+
 def test_private_keys_are_not_printed(cli, pki):
     for more in ([], ["--json"]):
         done = cli("build", "-m", "ESP32C3/MINI-1", "--pki", pki, *more)
@@ -194,23 +202,48 @@ def test_a_module_that_is_named_twice_is_built_once(cli, tmp_path):
 # --- sources -------------------------------------------------------------------------------------
 
 
-def test_an_official_release_is_asked_for_by_its_version(cli, release, tmp_path, monkeypatch):
+@pytest.fixture
+def official(release, tmp_path, monkeypatch) -> list[str]:
+    """Let a release be what is in the cache for every module but one; give the list of what was asked for."""
     from esp_at_tools.releases import store
 
     archive = builders.zipped(release, tmp_path / "official.zip", "esp/")
-    seen = []
+    asked = []
 
-    def release_file(name: str, version: str, **_: object) -> Path:
-        seen.append((name, version))
-        return archive
+    def obtain(wanted, **_: object) -> store.Obtained:
+        asked.append(f"{wanted.full_name}@{wanted.version}")
+        if wanted.module_name == "WROOM-32":
+            raise InputError("the server is asleep", "wake it up")
+        return store.Obtained(wanted, archive, "https://example.com", archive.stat().st_size, "", cached=True)
 
-    monkeypatch.setattr(store, "release_file", release_file)
-    for version in ("v4.1.1.0", "latest", "recommended"):
-        done = cli("build", "--module", "esp32c3/mini-1", "--source", version)
-        assert done.status == 0
-        assert "official.zip" in done.out
-    assert seen == [("ESP32C3/MINI-1", version) for version in ("v4.1.1.0", "latest", "recommended")]
+    monkeypatch.setattr(store, "obtain", obtain)
+    return asked
+
+
+@pytest.mark.parametrize("version", ["v3.3.0.0", "latest", "recommended"])
+def test_an_official_release_is_asked_for_by_its_version(cli, official, tmp_path, version):
+    done = cli("build", "--module", "esp32c3/mini-1", "--source", version)
+    assert done.status == 0
+    assert "official.zip" in done.out
+    (asked,) = official
+    assert asked.startswith("ESP32C3/MINI-1@v")
+    assert version[0] != "v" or asked.endswith(version)
     assert (tmp_path / "build" / "esp-at.bin").exists()
+
+
+def test_an_official_release_tells_its_module(cli, official, tmp_path):
+    done = cli("build", "--source", "ESP32C3/MINI-1@v3.3.0.0")
+    assert done.status == 0
+    assert official == ["ESP32C3/MINI-1@v3.3.0.0"]
+    assert json.loads((tmp_path / "build" / "module_info.json").read_text())["module"] == "MINI-1"
+
+
+def test_a_release_that_cannot_be_had_fails_alone(cli, official):
+    done = cli("build", "-m", "ESP32/WROOM-32", "-m", "ESP32C3/MINI-1", "--source", "latest", "-o", "out")
+    assert done.status == 2
+    assert len(official) == 2
+    assert "ESP32/WROOM-32: the server is asleep" in done.err
+    assert "1 built, 1 failed" in done.out
 
 
 def test_a_source_tree_is_not_compiled(cli, shared, tmp_path, monkeypatch):

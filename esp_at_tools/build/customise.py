@@ -13,7 +13,7 @@ from datetime import datetime
 from esp_at_tools.build.options import Options
 from esp_at_tools.build.recipe import Recipe, UserPartition
 from esp_at_tools.catalog.modules import Flash
-from esp_at_tools.errors import InputError, RiskyValueError
+from esp_at_tools.errors import InputError
 from esp_at_tools.formats.nvs import NvsPartition
 from esp_at_tools.formats.nvs.csv import dump_csv
 from esp_at_tools.formats.partition_table import DATA, SUBTYPES, Partition, PartitionTable
@@ -222,8 +222,6 @@ def _requested(recipe: Recipe, options: Options, now: datetime | None) -> Recipe
         firmware = open_recipe(recipe)
         outcome = modify(firmware, options.request, force=options.force, now=now)
         changed = changed_recipe(recipe, firmware)
-    except RiskyValueError:
-        raise
     except InputError as error:
         needed = _needed_mfg_nvs(recipe, options, now)
         if needed is None:

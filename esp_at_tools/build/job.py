@@ -31,7 +31,7 @@ class BuildSource:
     Attributes:
         kind: built-in definitions, an esp-at tree, a firmware on disk, an official release.
         path: the tree or the firmware; of an official release, its file once that is there.
-        version: of the official release: ``v4.1.1.0``, ``latest`` or ``recommended``.
+        version: of the official release: ``v4.1.1.0``, ``latest``, ``recommended`` or ``MODULE@VERSION``.
     """
 
     kind: SourceKind
@@ -251,7 +251,7 @@ def _from_tree(path: Path, name: str, options: Options) -> Recipe:
 def _obtained(job: Job) -> Job:
     """Return the job with the file of an official release, which is downloaded if it is not there yet."""
     source = job.source
-    if source.kind != "official":
+    if source.kind != "official" or source.path is not None:
         return job
     if job.module is None:
         raise InputError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -24,7 +25,7 @@ from esp_at_tools.cli.common import (
     say,
     talk_options,
 )
-from esp_at_tools.errors import InputError
+from esp_at_tools.errors import EspAtError, InputError
 from esp_at_tools.firmware.modify import Request
 from esp_at_tools.settings.names import NAMES_HINT
 
@@ -45,8 +46,8 @@ _MAX_JOBS = 256
 @click.option(
     "--source", metavar="SOURCE",
     help="A release folder, .zip or full image; an esp-at checkout; v4.1.1.0, latest or recommended for an"
-    " official release of the module.  [default: a checkout in the current folder, else the built-in"
-    " definitions]",
+    " official release of the module, or MODULE@VERSION.  [default: a checkout in the current folder, else"
+    " the built-in definitions]",
 )  # fmt: skip
 @click.option("--project", type=PATH, metavar="DIR", help="An esp-at checkout, as --source takes it.")
 @click.option(
@@ -112,7 +113,7 @@ def command(
     A build that is interrupted leaves the folder of the build before.
     """
     talk = current_output()
-    given = _source(source, project)
+    given = _source(talk, source, project)
     options = Options(
         silence=silence,
         config_only=config_only,
@@ -135,13 +136,14 @@ def command(
 
     with _parent_of_several(target, dry_run=dry_run):
         asked = [Job(given, name, target / _folder_name(name), options, dry_run) for name in modules]
-        outcomes = run_all(asked, _processes(jobs, len(asked)))
+        ready = [_obtained_or_failed(talk, job) for job in asked]
+        outcomes = run_all(ready, _processes(jobs, len(asked)))
     _report_all(talk, outcomes)
 
 
 def _build_one(talk: Output, job: Job) -> None:
     check_build_folder(job.output)
-    built = run(job)
+    built = run(_obtained(talk, job))
     for warning in built.warnings:
         talk.warn(warning)
     if talk.json:
@@ -173,7 +175,7 @@ def _report_all(talk: Output, outcomes: list[Built | Failure]) -> None:
 # --- what was asked for --------------------------------------------------------------------------
 
 
-def _source(source: str | None, project: Path | None) -> BuildSource:
+def _source(talk: Output, source: str | None, project: Path | None) -> BuildSource:
     """Return SOURCE, else the project, else a checkout in the current folder, else the definitions."""
     from esp_at_tools.build.tree import is_source_tree
 
@@ -182,7 +184,11 @@ def _source(source: str | None, project: Path | None) -> BuildSource:
     if source is not None:
         if not source:
             raise InputError("--source: the path is empty", "leave it out for the built-in definitions")
-        return BuildSource.of(source)
+        from esp_at_tools.cli.download import release_input
+
+        path = release_input(Path(source), talk)
+        named = path != Path(source)  # MODULE@VERSION
+        return BuildSource("release", path, version=source) if named else BuildSource.of(source)
     if project is not None:
         if not is_source_tree(project):
             raise InputError(
@@ -292,6 +298,31 @@ def _check_inputs(target: Path, inputs: Iterable[Path | None]) -> None:
         real = Path(os.path.realpath(path))
         if place == real or place in real.parents:
             raise InputError(f"--output {target}: {path}, which is read, is in it", "give another --output")
+
+
+# --- official releases ---------------------------------------------------------------------------
+
+
+def _obtained(talk: Output, job: Job) -> Job:
+    """Return the job with the file of its official release, which is downloaded if need be."""
+    if job.source.kind != "official" or job.module is None:
+        return job
+    from esp_at_tools.catalog.releases import find_release
+    from esp_at_tools.cli.download import download_progress
+    from esp_at_tools.releases.store import obtain
+
+    release = find_release(job.module, job.source.version, module_folder=job.options.module_folder)
+    with download_progress(talk, release) as progress:
+        path = obtain(release, progress=progress).path
+    return replace(job, source=replace(job.source, path=path))
+
+
+def _obtained_or_failed(talk: Output, job: Job) -> Job | Failure:
+    """Do the same for one of several: a release that cannot be had fails alone."""
+    try:
+        return _obtained(talk, job)
+    except EspAtError as error:
+        return Failure(job.module or "", error)
 
 
 # --- several modules -----------------------------------------------------------------------------

@@ -11,11 +11,11 @@ from esp_at_tools.build.job import Built, Failure, Job, run
 from esp_at_tools.errors import EspAtError
 
 
-def run_all(jobs: list[Job], processes: int) -> list[Built | Failure]:
+def run_all(jobs: list[Job | Failure], processes: int) -> list[Built | Failure]:
     """Build several modules and return what became of each, in their order.
 
     Args:
-        jobs: each with an output of its own.
+        jobs: each with an output of its own; what has failed already stays so.
         processes: how many at a time; with 1, in this process.
     """
     if processes == 1:
@@ -30,7 +30,7 @@ def run_all(jobs: list[Job], processes: int) -> list[Built | Failure]:
             pool.shutdown(cancel_futures=True)
 
 
-def _result(job: Job, future: Future[Built | Failure]) -> Built | Failure:
+def _result(job: Job | Failure, future: Future[Built | Failure]) -> Built | Failure:
     try:
         return future.result()
     except BrokenExecutor:
@@ -43,7 +43,9 @@ def _ignore_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _outcome(job: Job) -> Built | Failure:
+def _outcome(job: Job | Failure) -> Built | Failure:
+    if isinstance(job, Failure):
+        return job
     try:
         return run(job)
     except EspAtError as error:

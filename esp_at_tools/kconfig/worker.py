@@ -18,11 +18,10 @@ import io
 import json
 import sys
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from esp_at_tools.formats.sdkconfig import ON, Sdkconfig, statement
+from esp_at_tools.formats.sdkconfig import Sdkconfig, statement
 
 MAX_UNKNOWN = 50
 """Most options for which the nearest known name is looked up."""
@@ -55,36 +54,37 @@ class Tree:
         self._kconfig.load_rename_files(request["renames"])
         self._source, self._result = folder / "defaults", folder / "sdkconfig"
         self._messages = messages
+        self._looked_up = 0
 
     def resolve(self, defaults: Defaults) -> dict[str, Any]:
         """Return the answer to one job, whatever the jobs before it were."""
+        text, missing, said = self._resolve(defaults)
+        unknown = [(name, option, self._nearest(option)) for name, option in missing]
+        return {"text": text, "unknown": unknown, "messages": list(dict.fromkeys(said))}
+
+    def _resolve(self, defaults: Defaults) -> tuple[str, list[tuple[str, str]], list[str]]:
+        """Return the sdkconfig, which file names which options that are unknown, and the messages."""
         from esp_kconfiglib.constants import build_idf_sdkconfig_header
 
         self._load("", replace=True)
-        unknown: list[tuple[str, str, str]] = []
+        missing: dict[tuple[str, str], None] = {}
         said: list[str] = []
         for name, text in defaults:
             self._messages.clear()
             before = len(self._kconfig.missing_syms)
             self._load(_without_empty_values(text), replace=False)
-            missing = [option for option, _ in self._kconfig.missing_syms[before:]]
-            unknown += ((name, option, near) for option, near in self._nearest(missing))
+            missing |= dict.fromkeys((name, option) for option, _ in self._kconfig.missing_syms[before:])
             said += (message.replace(str(self._source), name) for message in self._messages)
         self._messages.clear()
         self._result.unlink(missing_ok=True)
         header = build_idf_sdkconfig_header()
         self._kconfig.write_config(str(self._result), header=header, save_old=False, write_deprecated=True)
-        said += self._messages
-        return {
-            "text": self._result.read_text(encoding="utf-8"),
-            "unknown": unknown,
-            "messages": list(dict.fromkeys(said)),
-        }
+        return self._result.read_text(encoding="utf-8"), list(missing), [*said, *self._messages]
 
     def overlay(self, defaults: Defaults, wanted: str) -> list[tuple[str, str]]:
         """Return the smallest set of options that leads from some defaults to the wanted sdkconfig.
 
-        Only what a user can set is in it: options with a prompt, and of a choice the one that is on.
+        Only what a user can set is in it: options with a prompt.
         """
         goal = Sdkconfig.from_text(wanted).options
         found: dict[str, str] = {}
@@ -114,35 +114,30 @@ class Tree:
 
     def _missing(self, now: dict[str, str], goal: Any) -> dict[str, str]:
         return {
-            name: value
-            for name, value in goal.items()
-            if now.get(name) != value and self._is_settable(name, value)
+            name: value for name, value in goal.items() if now.get(name) != value and self._is_settable(name)
         }
 
-    def _is_settable(self, name: str, value: str) -> bool:
+    def _is_settable(self, name: str) -> bool:
         symbol = self._kconfig.syms.get(name)
-        if symbol is None or not any(node.prompt for node in symbol.nodes):
-            return False
-        return symbol.choice is None or value == ON
+        return symbol is not None and any(node.prompt for node in symbol.nodes)
 
     def _options(self, defaults: Defaults, overlay: dict[str, str]) -> dict[str, str]:
         text = "".join(f"{statement(name, value)}\n" for name, value in overlay.items())
-        return dict(Sdkconfig.from_text(self.resolve([*defaults, ("overlay", text)])["text"]).options)
+        return dict(Sdkconfig.from_text(self._resolve([*defaults, ("overlay", text)])[0]).options)
 
     def _load(self, text: str, *, replace: bool) -> None:
         self._source.write_text(text, encoding="utf-8")
         self._kconfig.load_config(str(self._source), replace=replace)
 
-    def _nearest(self, missing: Iterable[str]) -> list[tuple[str, str]]:
+    def _nearest(self, option: str) -> str:
+        """Return the known name that is nearest to that of an unknown option, ``""`` if none is near."""
         import difflib
 
-        names = [symbol.name for symbol in self._kconfig.unique_defined_syms]
-        found = []
-        for number, option in enumerate(dict.fromkeys(missing)):
-            looked = number < MAX_UNKNOWN
-            near = difflib.get_close_matches(option, names, n=1, cutoff=0.8) if looked else []
-            found.append((option, near[0] if near else ""))
-        return found
+        self._looked_up += 1
+        if self._looked_up > MAX_UNKNOWN:
+            return ""
+        names = (symbol.name for symbol in self._kconfig.unique_defined_syms)
+        return next(iter(difflib.get_close_matches(option, names, n=1, cutoff=0.8)), "")
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:

@@ -147,6 +147,18 @@ def test_the_legacy_layout_becomes_images(cli, batch, tmp_path):
         assert made == modified(cli, tmp_path / "legacy.bin", tmp_path / "one.bin", row, batch)
 
 
+@pytest.mark.parametrize("name", ["ESP8266-AT-V2.2.1.0", "ESP32-C3-MINI-1-V5.0.1.0-assembled"])
+def test_real_firmware(cli, batch, shared, tmp_path, name):
+    image = next((shared / "firmware" / name / "factory").glob("*.bin"))
+    rows = [batches.device(number) for number in range(2)]
+    devices = batches.write_list(batch / "two.csv", rows)
+    done = cli("batch", "-in", image, "--devices", devices, "-o", tmp_path / "out", "--emit", "image")
+    assert done.status == 0, done
+    for row in rows:
+        one = modified(cli, image, tmp_path / "one.bin", row, batch)
+        assert (tmp_path / "out" / f"{row['id']}.bin").read_bytes() == one
+
+
 def test_a_partition_alone_has_no_image(cli, batch, tmp_path):
     done = run(cli, batch, tmp_path / "out", "--emit", "both")
     assert done.status == 2

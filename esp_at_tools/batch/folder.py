@@ -138,6 +138,8 @@ def prepare(folder: Path, state: State, shard: tuple[int, int] | None, *, resume
     found = read_state(folder)
     if found is None:
         _check_empty(folder)
+        found = read_state(folder)  # another shard may have been quicker
+    if found is None:
         files.write_file(folder / STATE, state.to_bytes(), private=True)
         found = read_state(folder) or state
     if found != state:

@@ -88,6 +88,7 @@ class Maker:
         self._root = f"{job.folder}/" if os.sep == "/" else ""
         self._held: set[str] = set()
         self._profile = ProfileTemplate.load(job.profile) if job.profile else None
+        self._columns = self._profile.columns if self._profile else frozenset()
         fixed = Request()
         self._varying: ProfileTemplate | None = None
         self._quick = isinstance(self._firmware.layout, ModernLayout)
@@ -128,7 +129,7 @@ class Maker:
 
     def _check_row(self, row: Mapping[str, str]) -> None:
         """Refuse blank cells where something must stand, and contents where a path must."""
-        columns = self._profile.columns if self._profile is not None else ()
+        columns = self._columns
         for column in columns:
             if not row.get(column):
                 raise InputError(f"column {column} is blank, and the profile uses it", "fill the cell")

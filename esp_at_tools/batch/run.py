@@ -151,6 +151,11 @@ class _Group:
             self.rows.append(row)
 
 
+def _cpus() -> int:
+    """Return how many CPUs this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class _Run:
     """A run under way."""
 
@@ -187,7 +192,7 @@ class _Run:
     def _processes(self) -> int:
         """Return how many processes work; unless told to, none is started for a few devices."""
         groups = -(-self._plan.devices.rows // self._group_rows())
-        wanted = self._options.processes or (1 if groups < _MIN_GROUPS else os.cpu_count() or 1)
+        wanted = self._options.processes or (1 if groups < _MIN_GROUPS else _cpus())
         return max(1, min(wanted, groups))
 
     def _group_rows(self) -> int:

@@ -246,7 +246,8 @@ def _started(job: Job, processes: int) -> Iterator[_Pool]:
             ours, theirs = context.Pipe()
             process = context.Process(target=_work, args=(theirs, job), daemon=True)
             workers.append((ours, process))
-            process.start()
+            with _deaf():
+                process.start()
             theirs.close()
         yield _Pool(workers)
     finally:
@@ -259,11 +260,23 @@ def _started(job: Job, processes: int) -> Iterator[_Pool]:
                 process.join()
 
 
-def _work(pipe: Connection, job: Job) -> None:
-    """Make groups until the other end of the pipe is closed, be it because its process was killed."""
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """Ignore Ctrl-C, which a process that is started now inherits: who began the run hears it for all."""
     import signal
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who began the run hears it, and closes the pipe
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _work(pipe: Connection, job: Job) -> None:
+    """Make groups until the other end of the pipe is closed, be it because its process was killed."""
     groups: SimpleQueue[list[Row] | None] = SimpleQueue()
     threading.Thread(target=_receive, args=(pipe, groups), daemon=True).start()
     with contextlib.suppress(OSError):  # nobody listens any more

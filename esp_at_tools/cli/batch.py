@@ -53,6 +53,7 @@ _SHARD = re.compile(r"([0-9]{1,6})/([0-9]{1,6})\Z")
 @click.option(
     "--emit",
     type=click.Choice(["mfg_nvs", "image", "both"]),
+    metavar="[mfg_nvs|image|both]",
     help="What to write for each device.  [default: mfg_nvs; image for the legacy layout]",
 )
 @click.option(

@@ -13,6 +13,7 @@ import struct
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from esp_at_tools.formats.nvs.model import (
     CODE_BLOB_DATA,
@@ -125,7 +126,8 @@ class NvsTemplate:
         for piece, _ in placed:
             self._parts += [image[position : piece.offset], b""]
             position = piece.end
-        self._parts.append(image[position:])
+        used = max(len(image.rstrip(b"\xff")), position)
+        self._parts += [image[position:used], _blank(len(image) - used)]
 
     def render(self, values: Sequence[int | bytes]) -> bytes:
         """Return the partition with these values, of texts without the closing NUL.
@@ -137,6 +139,12 @@ class NvsTemplate:
         for hole, piece, place in self._holes:
             parts[hole] = piece.encode(values[place])
         return b"".join(parts)
+
+
+@lru_cache(maxsize=32)
+def _blank(size: int) -> bytes:
+    """Return blank flash; most templates of a batch end in as much of it, and share it."""
+    return b"\xff" * size
 
 
 def _items(image: bytes) -> Iterable[_Piece]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import multiprocessing
+import os
 from pathlib import Path
 
 import builders
@@ -145,6 +147,17 @@ def test_its_own_output_rebuilt_is_the_same(cli, release, tmp_path):
     assert builders.tree(tmp_path / "again") == builders.tree(tmp_path / "build")
 
 
+def test_what_is_read_may_be_a_file_of_the_users_in_the_output(cli, release, pki, tmp_path):
+    assert cli("build", "--source", release, "-q").status == 0
+    pki.rename(tmp_path / "build" / "pki")
+    Path("build/sdkconfig").write_text('CONFIG_IDF_TARGET="esp32c3"\n')
+    done = cli("build", "--source", release, "--pki", "build/pki", "--sdkconfig", "build/sdkconfig", "-q")
+    assert done.status == 0
+    made = builders.tree(tmp_path / "build")
+    assert made["sdkconfig"] == b'CONFIG_IDF_TARGET="esp32c3"\n'
+    assert made["pki/mqtt_key.pem"] == builders.key_pem(0)
+
+
 def test_private_keys_are_not_printed(cli, pki):
     for more in ([], ["--json"]):
         done = cli("build", "-m", "ESP32C3/MINI-1", "--pki", pki, *more)
@@ -169,6 +182,33 @@ def test_all_modules_are_the_same_one_by_one_and_side_by_side(cli, tmp_path):
         assert cli("build", "--all", "-o", output, "-j", jobs, "-q").status == 0
     assert builders.tree(tmp_path / "one") == builders.tree(tmp_path / "many")
     assert len(list((tmp_path / "one").iterdir())) == 23
+
+
+def test_processes_that_are_not_forked_build_the_same(cli, tmp_path, monkeypatch):
+    from esp_at_tools.cli import build_many
+
+    modules = ["-m", "ESP32C3/MINI-1", "-m", "ESP32/WROOM-32"]
+    for output, method in (("one", "fork"), ("other", "spawn")):
+        if method in multiprocessing.get_all_start_methods():
+            monkeypatch.setattr(build_many, "_start_method", lambda method=method: method)
+            assert cli("build", *modules, "-o", output, "-j", "2", "-q").status == 0
+    assert set(builders.tree(tmp_path / "other")) == {
+        f"{folder}/{name}" for folder in ("ESP32C3-MINI-1", "ESP32-WROOM-32") for name in CONFIGURATION
+    }
+
+
+def test_a_process_that_dies_is_named(cli, monkeypatch):
+    from esp_at_tools.cli import build_many
+
+    if build_many._start_method() != "fork":
+        pytest.skip("only a fork takes the patch along")
+    run = build_many.run
+    monkeypatch.setattr(
+        build_many, "run", lambda job: os._exit(9) if "WROOM" in str(job.module) else run(job)
+    )
+    done = cli("build", "-m", "ESP32/WROOM-32", "-m", "ESP32C3/MINI-1", "-o", "out", "-j", "2")
+    assert done.status == 2
+    assert "ESP32/WROOM-32: its process, or one beside it, was killed" in done.err
 
 
 def test_one_that_fails_does_not_stop_the_others(cli, release, tmp_path):
@@ -302,7 +342,7 @@ def test_its_configuration_is_made(cli, shared, tmp_path):
         (["--source", "release", "--all"], "one module"),
         (["--source", "release", "--silence"], "--silence"),
         (["--source", "release", "-o", "release"], "--output"),
-        (["--source", "release", "-o", "."], "--output"),
+        (["--source", "release", "-o", "."], "current folder"),
         (["--source", "release/esp-at.bin"], "esp-at.bin"),
         (["--source", "release/customized_partitions/mfg_nvs.bin"], "mfg_nvs"),
         (["--source", "latest"], "--all builds every one"),

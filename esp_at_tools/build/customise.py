@@ -27,7 +27,7 @@ _PAGE = 0x1000
 _MAX_MFG_NVS = 1 << 20
 _FLASH_SIZE = re.compile(
     r"^(?:CONFIG_ESPTOOLPY_FLASHSIZE_(\w+)=y|# CONFIG_ESPTOOLPY_FLASHSIZE_(\w+) is not set"
-    r'|CONFIG_ESPTOOLPY_FLASHSIZE="(\w+)")[ \t]*$',
+    r'|CONFIG_ESPTOOLPY_FLASHSIZE="(\w+)")[ \t\r]*$',
     re.MULTILINE,
 )
 

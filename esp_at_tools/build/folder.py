@@ -8,6 +8,7 @@ has made come along; those of an earlier build that this one does not make are g
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -97,7 +98,10 @@ def write_build_folder(path: Path, files: Mapping[str, BuiltFile]) -> None:
             put_in_place(staged, target)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise InputError(f"{path}: cannot be written: {reason}", "nothing was changed") from error
+        hint = "nothing was changed"
+        if error.errno in (errno.EBUSY, errno.EXDEV):
+            hint += "; a file system that is mounted there cannot be replaced: give a folder in it"
+        raise InputError(f"{path}: cannot be written: {reason}", hint) from error
 
 
 def _mode(target: Path) -> int:

@@ -267,12 +267,10 @@ def _obtained(job: Job) -> Job:
 
 
 def _described(job: Job, recipe: Recipe, flashed: tuple[Part, ...], files: Mapping[str, BuiltFile]) -> Built:
-    from esp_at_tools.build.from_definitions import NO_PKI
     from esp_at_tools.build.recipe_flash import open_recipe
 
     firmware = open_recipe(recipe)
     offsets = {part.file: part.offset for part in flashed}
-    pki = tuple(firmware.pki())
     return Built(
         recipe=replace(recipe, partitions={}, bootloader=b"", app=b"", sdkconfig="", sdkconfig_defaults=""),
         source=job.source.shown,
@@ -284,9 +282,9 @@ def _described(job: Job, recipe: Recipe, flashed: tuple[Part, ...], files: Mappi
             for name, file in files.items()
         ),
         partitions=_fits(recipe, flashed),
-        pki=pki,
+        pki=tuple(firmware.pki()),
         gatt_rows=len(firmware.gatts()),
-        notes=tuple(note for note in recipe.notes if not (pki and note == NO_PKI)),
+        notes=recipe.notes,
         warnings=(*recipe.warnings, *_unread(job, recipe)),
     )
 

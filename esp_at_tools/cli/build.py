@@ -290,14 +290,11 @@ def _full_name(source: BuildSource, name: str, folder: Path | None) -> str:
 
 
 def _check_inputs(target: Path, inputs: Iterable[Path | None]) -> None:
-    """Refuse an output that would replace, or lie in, what is read."""
-    place = Path(os.path.realpath(target))
+    """Refuse an output that is what is read: its files would be replaced; those of the user's in it stay."""
+    place = os.path.realpath(target)
     for path in inputs:
-        if path is None:
-            continue
-        real = Path(os.path.realpath(path))
-        if place == real or place in real.parents:
-            raise InputError(f"--output {target}: {path}, which is read, is in it", "give another --output")
+        if path is not None and place == os.path.realpath(path):
+            raise InputError(f"--output {target}: is read, too", "give another --output")
 
 
 # --- official releases ---------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import multiprocessing
 import signal
 import sys
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
+from pathlib import Path
 
 from esp_at_tools.build.job import Built, Failure, Job, run
 from esp_at_tools.errors import EspAtError
@@ -20,9 +21,9 @@ def run_all(jobs: list[Job | Failure], processes: int) -> list[Built | Failure]:
     """
     if processes == 1:
         return [_outcome(job) for job in jobs]
-    # A fork has the definitions already; elsewhere each process reads them again.
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    with ProcessPoolExecutor(processes, context, _ignore_interrupts) as pool:
+    with ProcessPoolExecutor(
+        processes, multiprocessing.get_context(_start_method()), _ignore_interrupts
+    ) as pool:
         futures = [pool.submit(_outcome, job) for job in jobs]
         try:
             return [_result(job, future) for job, future in zip(jobs, futures, strict=True)]
@@ -30,11 +31,23 @@ def run_all(jobs: list[Job | Failure], processes: int) -> list[Built | Failure]:
             pool.shutdown(cancel_futures=True)
 
 
+def _start_method() -> str:
+    """Return how processes are started: a fork has the definitions already, others read them again.
+
+    A process with several threads must not be forked: a lock that another thread holds stays locked.
+    """
+    try:
+        threads = sum(1 for _ in Path("/proc/self/task").iterdir()) if sys.platform == "linux" else 0
+    except OSError:
+        threads = 0
+    return "fork" if threads == 1 else "spawn"
+
+
 def _result(job: Job | Failure, future: Future[Built | Failure]) -> Built | Failure:
     try:
         return future.result()
     except BrokenExecutor:
-        error = EspAtError("its process was killed", "-j 1 needs the least memory")
+        error = EspAtError("its process, or one beside it, was killed", "-j 1 needs the least memory")
         return Failure(job.module or "", error)
 
 

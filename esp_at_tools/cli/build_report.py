@@ -169,8 +169,9 @@ def print_table(talk: Output, outcomes: Sequence[Built | Failure]) -> None:
     if built:
         what = f"from {sources.pop()}, " if len(sources) == 1 else ""
         _print_wrapped(talk, f"{what}into {built[0].output.parent}", console.width)
+    echo = click.echo if is_terminal(sys.stdout) else talk.result  # which would show colours as text
     for line in _table_lines(console, outcomes):
-        click.echo(line)
+        echo(line)
     for note, modules in _shared_notes(built):
         whom = "all" if len(modules) == len(built) > 1 else _names(modules)
         _print_wrapped(talk, f"note: {note} ({whom})", console.width)

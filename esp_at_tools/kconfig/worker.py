@@ -24,7 +24,7 @@ from typing import Any
 from esp_at_tools.formats.sdkconfig import Sdkconfig, statement
 
 MAX_UNKNOWN = 50
-"""Most options for which the nearest known name is looked up."""
+"""Most options of a job for which the nearest known name is looked up."""
 
 MAX_ROUNDS = 8
 """How often the overlay is completed by what depends on what is already in it."""
@@ -54,12 +54,15 @@ class Tree:
         self._kconfig.load_rename_files(request["renames"])
         self._source, self._result = folder / "defaults", folder / "sdkconfig"
         self._messages = messages
-        self._looked_up = 0
+        self._near: dict[str, str] = {}
 
     def resolve(self, defaults: Defaults) -> dict[str, Any]:
         """Return the answer to one job, whatever the jobs before it were."""
         text, missing, said = self._resolve(defaults)
-        unknown = [(name, option, self._nearest(option)) for name, option in missing]
+        unknown = [
+            (name, option, self._nearest(option) if number < MAX_UNKNOWN else "")
+            for number, (name, option) in enumerate(missing)
+        ]
         return {"text": text, "unknown": unknown, "messages": list(dict.fromkeys(said))}
 
     def _resolve(self, defaults: Defaults) -> tuple[str, list[tuple[str, str]], list[str]]:
@@ -133,11 +136,10 @@ class Tree:
         """Return the known name that is nearest to that of an unknown option, ``""`` if none is near."""
         import difflib
 
-        self._looked_up += 1
-        if self._looked_up > MAX_UNKNOWN:
-            return ""
-        names = (symbol.name for symbol in self._kconfig.unique_defined_syms)
-        return next(iter(difflib.get_close_matches(option, names, n=1, cutoff=0.8)), "")
+        if option not in self._near:
+            names = (symbol.name for symbol in self._kconfig.unique_defined_syms)
+            self._near[option] = next(iter(difflib.get_close_matches(option, names, n=1, cutoff=0.8)), "")
+        return self._near[option]
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:

@@ -180,6 +180,15 @@ def test_without_a_sound_application_there_is_no_build(tmp_path):
     assert recipe_from_release(tmp_path / "dump.bin", None, Options(config_only=True)).app == b""
 
 
+def test_a_damaged_bootloader_does_not_get_a_new_checksum(tmp_path):
+    flash = bytearray(builders.image())
+    flash[0x400] ^= 1
+    (tmp_path / "in.bin").write_bytes(flash)
+    with pytest.raises(InputError, match="bootloader is damaged"):
+        recipe_from_release(tmp_path / "in.bin", None, Options())
+    assert recipe_from_release(tmp_path / "in.bin", None, Options(config_only=True)).bootloader == b""
+
+
 def test_what_a_device_has_stored_stays_behind(tmp_path):
     flash = bytearray(builders.image())
     flash[0x10000 : 0x10000 + 64] = b"the password of somebody's Wi-Fi".ljust(64, b"!")

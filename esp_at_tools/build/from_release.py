@@ -226,6 +226,10 @@ def _image(source: Source, offset: int, limit: int) -> AppImage | None:
         return None
 
 
+def _is_sound(image: AppImage) -> bool:
+    return image.checksum_ok and image.sha256_ok is not False
+
+
 def _bootloader(source: Source, flash_map: FlashMap, chip: Chip) -> bytes:
     offset = chip.bootloader_offset
     image = _image(source, offset, flash_map.offset - offset)
@@ -233,6 +237,10 @@ def _bootloader(source: Source, flash_map: FlashMap, chip: Chip) -> bytes:
         raise InputError(
             f"{source.path}: has no bootloader at {offset:#x}",
             "give a whole release, or --config-only for the configuration alone",
+        )
+    if not _is_sound(image):  # a new SHA-256 would hide it
+        raise InputError(
+            f"{source.path}: its bootloader is damaged, so no module will start it", "download it again"
         )
     return _contents(source, offset, image.signed_size)
 
@@ -253,7 +261,7 @@ def _app(source: Source, flash_map: FlashMap, chip: Chip, notes: list[str]) -> b
     first, *others = _boot_order(source, flash_map)
     for place in (first, *others):
         image = _image(source, place.offset, place.size)
-        if image is None or not (image.checksum_ok if image.sha256_ok is None else image.sha256_ok):
+        if image is None or not _is_sound(image):
             continue
         if chip.image_chip_id is None and home and (place.offset - home.offset) % _ESP8266_WINDOW:
             continue

@@ -18,8 +18,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from esp_at_tools.build.mfg_nvs import PkiFile, item_keys
+from esp_at_tools.build.tree_pins import (
+    NamedModule,
+    Submodule,
+    find_module,
+    parse_idf_version,
+    parse_submodules,
+    unknown_module,
+)
 from esp_at_tools.catalog.factory_params import DATA_FILE, TYPE_FILE, ModuleRow, read_rows, read_types
-from esp_at_tools.catalog.module_yaml import Problem, nearest
+from esp_at_tools.catalog.module_yaml import Problem
 from esp_at_tools.catalog.releases import IdfPin
 from esp_at_tools.errors import FormatError, InputError
 from esp_at_tools.files import read_file, unreadable
@@ -47,11 +55,6 @@ _MAX_ITEMS = 256
 _MAX_NAME = 100
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", re.ASCII)
 _DEPENDENCY = re.compile(r"([A-Za-z0-9_]+)=(\S+)\s+(\S+)", re.ASCII)
-_COMMIT = re.compile(r"[0-9a-f]{7,40}", re.ASCII)
-_REFERENCE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+-]{0,199}", re.ASCII)
-_REPOSITORY = re.compile(r"[A-Za-z0-9_./~][\x21-\x7e]{0,499}", re.ASCII)
-_SUBMODULE = re.compile(r'submodule\s+"?([A-Za-z0-9_]{1,60})"?', re.ASCII)
-_SUBMODULES_HINT = 'write [submodule "name"], then path, url, branch and commit'
 _APPENDS = re.compile(rf"APPEND\s+SDKCONFIG_DEFAULTS\s+\$ENV\{{{EXTENSION_VARIABLE}\}}")
 
 
@@ -183,28 +186,15 @@ class SourceTree:
         return read_rows(path, self.types(), problems.append)
 
     def _found(self, name: str, rows: Mapping[str, ModuleRow], problems: list[Problem]) -> ModuleRow:
-        wanted = name.strip().casefold().removeprefix("platform_")
-        if wanted in rows:
-            return rows[wanted]
-        same = [row for row in rows.values() if row.module_name.casefold() == wanted]
-        if len(same) == 1:
-            return same[0]
-        if same:
-            several = " or ".join(row.full_name for row in same)
-            raise InputError(f"{name!r} is the name of several modules", f"say which: {several}")
+        row = find_module(name, rows)
+        if row is not None:
+            return row
         if problems:
             first = problems[0]
             raise FormatError(f"{first.place}: {first.message}", first.hint)
-        names = [row.full_name for row in rows.values()]
-        bare = {row.module_name.casefold(): row.full_name for row in rows.values()}
-        near = nearest(wanted.upper(), names) or bare.get(nearest(wanted, bare), "")
-        hint = f"did you mean {near}? " if near else ""
-        raise InputError(
-            f"{name[:60]!r} is not the name of a module in {self.folder}",
-            f"{hint}it has {', '.join(names)}",
-        )
+        raise unknown_module(name, rows, self.folder)
 
-    def module_folder(self, row: ModuleRow) -> Path:
+    def module_folder(self, row: NamedModule) -> Path:
         """Return the folder of a module's configuration: its own, else that of its chip.
 
         Raises:
@@ -263,28 +253,31 @@ class SourceTree:
         path = self.folder / "CMakeLists.txt"
         return _read_text(path, "CMakeLists.txt") if _mode(path) else ""
 
-    def idf_version(self, row: ModuleRow) -> IdfPin:
+    def idf_version(self, row: NamedModule) -> IdfPin:
         """Return the ESP-IDF with which a module is built.
 
         Raises:
             InputError: the file ``IDF_VERSION`` cannot be read.
             FormatError: it lacks something, or a value cannot be that of a Git repository.
         """
-        path = self.module_folder(row) / "IDF_VERSION"
-        if self.extension and _is_file(self.extension / "IDF_VERSION"):
-            path = self.extension / "IDF_VERSION"
-        found: dict[str, str] = {}
-        for line in _read_text(path, "IDF_VERSION").splitlines():
-            key, colon, value = line.strip().partition(":")
-            if colon:
-                found[key.strip()] = value.strip()
-        for key, pattern in (("branch", _REFERENCE), ("commit", _COMMIT), ("repository", _REPOSITORY)):
-            if not pattern.fullmatch(found.get(key, "")):
-                what = f"{key}: {found[key][:60]!r} is none" if found.get(key) else f"does not name the {key}"
-                raise FormatError(f"{path}: {what}", "write branch:…, commit:… and repository:…, one a line")
-        return IdfPin("", found["branch"], "", found["commit"], found["repository"])
+        path = self._own_or_extended(row, "IDF_VERSION")
+        return parse_idf_version(_read_text(path, "IDF_VERSION"), str(path))
 
-    def submodule_variables(self, row: ModuleRow) -> dict[str, str]:
+    def submodules(self, row: NamedModule) -> tuple[Submodule, ...]:
+        """Return the repositories that a module has beside ESP-IDF, as its list has them.
+
+        Raises:
+            InputError: the file ``submodules`` cannot be read.
+            FormatError: it is not of that form.
+        """
+        path = self.submodules_file(row)
+        return parse_submodules(_read_text(path, "list of submodules"), str(path)) if _mode(path) else ()
+
+    def submodules_file(self, row: NamedModule) -> Path:
+        """Return where that list is, or would be."""
+        return self._own_or_extended(row, "submodules")
+
+    def submodule_variables(self, row: NamedModule) -> dict[str, str]:
         """Return the variables by which build.py tells of the repositories that a module has beside ESP-IDF.
 
         ``AT_RAINMAKER_SUPPORT`` for ``[submodule "rainmaker"]``; of those alone that are checked out.
@@ -293,28 +286,17 @@ class SourceTree:
             InputError: the file ``submodules`` cannot be read.
             FormatError: it is not of that form.
         """
-        path = self.module_folder(row) / "submodules"
-        if self.extension and _is_file(self.extension / "submodules"):
-            path = self.extension / "submodules"
-        if not _mode(path):
-            return {}
-        import configparser
+        return {
+            each.variable: each.variable
+            for each in self.submodules(row)
+            if each.path and _is_folder(self.folder / each.path)
+        }
 
-        parser = configparser.ConfigParser(interpolation=None)
-        try:
-            parser.read_string(_read_text(path, "list of submodules"))
-        except configparser.Error as error:
-            raise FormatError(f"{path}: {error.message.splitlines()[0]}", _SUBMODULES_HINT) from error
-        found = {}
-        for section in parser.sections():
-            match = _SUBMODULE.fullmatch(section)
-            if match is None:
-                raise FormatError(f"{path}: [{section[:60]}] is no submodule", _SUBMODULES_HINT)
-            variable = f"AT_{match[1].upper()}_SUPPORT"
-            place = parser[section].get("path", "")
-            if place and _is_folder(self.folder / place):
-                found[variable] = variable
-        return found
+    def _own_or_extended(self, row: NamedModule, name: str) -> Path:
+        """Return a file of a module's configuration, or the extension's where it has one."""
+        if self.extension and _is_file(self.extension / name):
+            return self.extension / name
+        return self.module_folder(row) / name
 
     @property
     def idf(self) -> Path | None:

@@ -32,6 +32,7 @@ COMMANDS = {
     "build": "Make a complete build folder without a compiler.",
     "menuconfig": "Change options of a module in ESP-IDF's menu, and keep them.",
     "sdkconfig": "Resolve a full sdkconfig without cmake; compare two.",
+    "component": "Make a component with an AT command of your own.",
     "fetch": "Download an official release.",
     "modules": "List, show, check and define the modules that a firmware can be built for.",
 }

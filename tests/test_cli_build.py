@@ -158,6 +158,16 @@ def test_what_is_read_may_be_a_file_of_the_users_in_the_output(cli, release, pki
     assert made["pki/mqtt_key.pem"] == builders.key_pem(0)
 
 
+def test_what_is_damaged_in_the_source_is_named(cli, tmp_path):
+    folder = builders.legacy_release(tmp_path / "legacy")
+    part = folder / "customized_partitions" / "client_ca.bin"
+    part.write_bytes(part.read_bytes()[:200])
+    done = cli("build", "--source", folder)
+    assert done.status == 0
+    assert "warning: client_ca" in done.err
+    assert cli("inspect", "build", "--check").status == 1
+
+
 def test_private_keys_are_not_printed(cli, pki):
     for more in ([], ["--json"]):
         done = cli("build", "-m", "ESP32C3/MINI-1", "--pki", pki, *more)

@@ -15,6 +15,7 @@ from esp_at_tools.build.folder import check_build_folder, write_build_folder
 from esp_at_tools.build.options import Options
 from esp_at_tools.build.recipe import Recipe
 from esp_at_tools.errors import EspAtError, InputError
+from esp_at_tools.firmware.firmware import Firmware
 from esp_at_tools.firmware.flash_map import TableName
 from esp_at_tools.formats.partition_table import APP, Partition, PartitionTable
 from esp_at_tools.settings.modern import PARTITION as MFG_NVS
@@ -285,8 +286,25 @@ def _described(job: Job, recipe: Recipe, flashed: tuple[Part, ...], files: Mappi
         pki=tuple(firmware.pki()),
         gatt_rows=len(firmware.gatts()),
         notes=recipe.notes,
-        warnings=(*recipe.warnings, *_unread(job, recipe)),
+        warnings=(*recipe.warnings, *_unread(job, recipe), *_errors(job, firmware)),
     )
+
+
+def _errors(job: Job, firmware: Firmware) -> list[str]:
+    """Return what ``inspect --check`` would call errors: what a release has already, and is kept."""
+    if job.source.kind not in ("release", "official"):
+        return []
+    from datetime import datetime, timezone
+
+    from esp_at_tools.firmware.checks import run_checks
+    from esp_at_tools.firmware.survey import Survey
+
+    checks = run_checks(Survey.of(firmware, datetime.now(timezone.utc)))
+    return [
+        f"{check['message']} ({check['hint']})" if check["hint"] else str(check["message"])
+        for check in checks
+        if check["level"] == "error"
+    ]
 
 
 def _unread(job: Job, recipe: Recipe) -> list[str]:

@@ -1,0 +1,137 @@
+"""A Git repository that a build needs: what it shall be, and what stands in its place."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from esp_at_tools.workspace.git import Git
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Follow:
+    """Who hears what is going on.
+
+    Attributes:
+        step: is told what begins now.
+        line: gets each line that a program prints, as it comes.
+    """
+
+    step: Callable[[str], None]
+    line: Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A repository as it shall be.
+
+    Attributes:
+        name: what people call it: ``ESP-IDF``.
+        place: where it shall stand.
+        repository: from where it is cloned.
+        reference: branch or tag that has the commit.
+        commit: the commit, 7 to 40 hexadecimal digits.
+        borrowed: a clone on this machine whose objects are used, None for none.
+        whole: clone its whole history, as build.py does.
+        submodule: gives the address of a submodule another form.
+    """
+
+    name: str
+    place: Path
+    repository: str
+    reference: str
+    commit: str
+    borrowed: Path | None = None
+    whole: bool = False
+    submodule: Callable[[str], str] | None = None
+
+    @property
+    def partial(self) -> Path:
+        """The folder in which it is made."""
+        return self.place.with_name(f".{self.place.name}.partial")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it comes from this machine."""
+        return self.repository.startswith("file:") or Path(self.repository).is_absolute()
+
+
+@dataclass(frozen=True)
+class State:
+    """What stands in the place of a repository.
+
+    Attributes:
+        exists: anything but an empty folder.
+        is_link: it is a link to a folder elsewhere.
+        is_repository: it is the top of a Git repository.
+        head: the commit that is checked out, ``""`` for none.
+        missing: submodules that are not there, or at another commit.
+    """
+
+    exists: bool
+    is_link: bool = False
+    is_repository: bool = False
+    head: str = ""
+    missing: tuple[str, ...] = ()
+
+    def is_at(self, commit: str) -> bool:
+        """Whether that commit is checked out."""
+        return bool(self.head) and self.head.startswith(commit)
+
+
+def look(place: Path) -> State:
+    """Return what stands in the place of a repository.
+
+    Raises:
+        ExternalToolError: git is not installed.
+    """
+    if not os.path.lexists(place) or (place.is_dir() and not any(place.iterdir())):
+        return State(exists=False, is_link=place.is_symlink())
+    git = Git(place)
+    if not git.is_top():
+        return State(exists=True, is_link=place.is_symlink())
+    head = git.ask("rev-parse", "--verify", "--quiet", "HEAD^{commit}").text.strip()
+    missing = _missing(git) if head else ()
+    return State(exists=True, is_link=place.is_symlink(), is_repository=True, head=head, missing=missing)
+
+
+def _missing(git: Git) -> tuple[str, ...]:
+    lines = git.run("submodule", "status", "--recursive").splitlines()
+    return tuple(line[1:].split(maxsplit=2)[1] for line in lines if line[:1] in ("-", "+", "U"))
+
+
+def modified(place: Path) -> tuple[str, ...]:
+    """Return the files of a clone, and of its submodules, that somebody has changed."""
+    lines = Git(place).run("status", "--porcelain=v1", "--untracked-files=no").splitlines()
+    return tuple(line[3:] for line in lines)
+
+
+def explain_mismatch(wanted: Wanted, state: State) -> str:
+    """Return the sentence that says which commit is there, and which one the module is built with."""
+    return (
+        f"{wanted.place}: is {wanted.name} at commit {state.head[:10] or 'none'}, and the module is built"
+        f" with {wanted.reference} at commit {wanted.commit[:10]}"
+    )
+
+
+def few(names: list[str] | tuple[str, ...]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+def absent_submodules(wanted: Wanted, state: State) -> list[str]:
+    """Return the submodules of which there is no file."""
+    return [path for path in state.missing if not any(_files(wanted.place / path))]
+
+
+def _files(place: Path) -> Iterator[Path]:
+    return (each for each in place.glob("*") if each.name != ".git") if place.is_dir() else iter(())
+
+
+def is_empty_clone(place: Path) -> bool:
+    """Tell whether a clone was interrupted before it had a commit."""
+    return [each.name for each in place.iterdir()] == [".git"]

@@ -6,14 +6,22 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import builders
 import pytest
+from at_simulator import AtModule, PtyModule
 from conftest import REPOSITORY
+from kconfig_trees import make_trees
+from release_server import ADDRESS, serving
+from rom_simulator import Loader, PtyBoard
 
 README, CHINESE = REPOSITORY / "README.md", REPOSITORY / "README.zh-CN.md"
 needs_readme = pytest.mark.skipif(not README.is_file(), reason="the READMEs come with a checkout or an sdist")
+EXPECTED = {"diff": 0}
+"""Command → exit status, where that is not 0."""
 COMMAND = re.compile(r"`((?:esp-at-tool) [^`]+)`")
 
 
@@ -21,9 +29,7 @@ def commands(path: Path) -> list[str]:
     text = path.read_text("utf-8") if path.is_file() else ""
     table = [line for line in text.splitlines() if line.startswith("|")]
     first = [
-        line.split("&& .venv/bin/")[-1]
-        for line in text.splitlines()
-        if "esp-at-tool modify-bin" in line[:150]
+        line.split("&& .venv/bin/")[-1] for line in text.splitlines() if "esp-at-tool build" in line[:150]
     ]
     return list(
         dict.fromkeys([*COMMAND.findall("\n".join(table)), *(x for x in first if x.startswith("esp-at"))])
@@ -39,6 +45,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with everything that the README's commands name."""
     folder = tmp_path_factory.mktemp("readme")
     (folder / "factory_MINI-1.bin").write_bytes(builders.image())
+    (folder / "old-dump.bin").write_bytes(builders.legacy_image())
     (folder / "mfg_nvs.bin").write_bytes(builders.generate(builders.mfg_csv()))
     (folder / "edited.csv").write_text(builders.mfg_csv())
     builders.release(folder / "release")
@@ -47,6 +54,16 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "ca.pem").write_bytes(builders.certificate(1, ca=True))
     (folder / "device.crt").write_bytes(builders.certificate(2))
     (folder / "device.key").write_bytes(builders.key_pem(2))
+    (folder / "devices.csv").write_text("id,uart_baudrate\ndev-1,115200\ndev-2,921600\n")
+    (folder / "check.txt").write_text("send AT+GMR\nexpect OK\n")
+    cloud = folder / "aws"
+    cloud.mkdir()
+    (cloud / "AmazonRootCA1.pem").write_bytes(builders.certificate(1, ca=True))
+    (cloud / "1f2e-certificate.pem.crt").write_bytes(builders.certificate(2))
+    (cloud / "1f2e-private.pem.key").write_bytes(builders.key_pem(2))
+    trees = make_trees(folder)
+    trees.project.rename(folder / "esp-at")
+    trees.idf.rename(folder / "esp-idf")
     if README.is_file():
         (folder / "product.yaml").write_text(fenced(README, "yaml")[0])
     (folder / "bin").mkdir()
@@ -56,21 +73,51 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def surroundings(workshop: Path) -> Iterator[tuple[dict[str, str], dict[str, str]]]:
+    """A server with a release, and a module on two ports: the environment, and what the ports are called here."""
+    image = bytearray(builders.image())
+    archive = builders.zipped(workshop / "release", workshop / "release.zip").read_bytes()
+    with ExitStack() as stack:
+        server = stack.enter_context(serving(files={ADDRESS: archive}))
+        download = stack.enter_context(PtyBoard(Loader(flash=bytearray(image))))
+        at = stack.enter_context(PtyModule(AtModule(image)))
+        environment = {
+            **os.environ,
+            "PATH": f"{workshop / 'bin'}:{os.environ['PATH']}",
+            "ESP_AT_CACHE": str(workshop / "cache"),
+            "ESP_AT_RELEASE_SERVER": server.url,
+            "XDG_STATE_HOME": str(workshop / "state"),
+        }
+        yield environment, {"/dev/ttyUSB0": download.port, "/dev/ttyUSB1": at.port}
+
+
 @needs_readme
 @pytest.mark.skipif(os.name != "posix", reason="the commands are written for a POSIX shell")
-@pytest.mark.parametrize("command", commands(README))
-def test_a_command_of_the_readme_runs(workshop: Path, command: str) -> None:
-    environment = {**os.environ, "PATH": f"{workshop / 'bin'}:{os.environ['PATH']}"}
-    done = subprocess.run(
-        ["/bin/sh", "-c", command], cwd=workshop, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+def test_the_commands_of_the_readme_run_one_after_the_other(
+    workshop: Path, surroundings: tuple[dict[str, str], dict[str, str]]
+) -> None:
+    environment, ports = surroundings
+    failed = []
+    for command in commands(README):
+        line = re.sub("|".join(ports), lambda match: ports[match[0]], command)
+        done = subprocess.run(
+            ["/bin/sh", "-c", line],
+            cwd=workshop,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != EXPECTED.get(command.split()[1], 0):
+            failed.append(f"{command}: {done.returncode}: {done.stderr}")
+    assert not failed, "\n".join(failed)
 
 
 @needs_readme
 def test_the_chinese_readme_is_its_equal() -> None:
     assert commands(CHINESE) == commands(README)
-    assert len(commands(README)) > 15
+    assert len(commands(README)) > 40
     assert fenced(CHINESE, "sh") == fenced(README, "sh")
     assert fenced(CHINESE, "python") == fenced(README, "python")
     uncommented = [re.sub(r" *#.*", "", fenced(path, "yaml")[0]) for path in (README, CHINESE)]

@@ -18,7 +18,8 @@ from esp_at_tools.firmware.compare import compare
 from esp_at_tools.firmware.firmware import Firmware, PkiDigest
 from esp_at_tools.firmware.migrate import GATT_TABLE, migrate
 from esp_at_tools.formats.partition_table import Partition, PartitionTable
-from esp_at_tools.settings.names import PIN_SETTINGS, PKI_ITEMS
+from esp_at_tools.pki.names import PKI_ITEMS
+from esp_at_tools.settings.names import PIN_SETTINGS
 
 ROW = "0,16,0x2800,0x01,2,2,A002"
 TABLE = (ROW, "1,16,0x2803,0x01,1,1,02", "2,16,0xC300,0x01,1,1,30")

@@ -11,9 +11,9 @@ from esp_at_tools.pki.chain import Authorities, find_chain
 from esp_at_tools.pki.checks import check_item
 from esp_at_tools.pki.collection import CollectedItem, chains, check_collection
 from esp_at_tools.pki.extension_checks import EXTENSION_CHECKS
-from esp_at_tools.pki.fit import check_room, measure
+from esp_at_tools.pki.names import PKI_ITEMS
 from esp_at_tools.pki.tls_support import OFFICIAL, TlsSupport
-from esp_at_tools.settings.names import PKI_ITEMS
+from esp_at_tools.settings.pki_fit import check_room, measure
 
 BLOB = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00")
 CONSTRAINTS = x509.NameConstraints([x509.DNSName("example.com")], None)

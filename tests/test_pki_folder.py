@@ -8,9 +8,9 @@ import builders
 import pytest
 
 from esp_at_tools.errors import InputError
+from esp_at_tools.pki.file_names import item_by_path
 from esp_at_tools.pki.folder import read_pki_folder
-from esp_at_tools.pki.names import ROLES, item_by_path, item_of
-from esp_at_tools.settings.names import PKI_ITEMS
+from esp_at_tools.pki.names import PKI_ITEMS, PKI_SETS
 
 ENDS = ("", ".pem", ".crt", ".key", ".der", ".crt.pem", ".PEM")
 
@@ -33,7 +33,7 @@ def test_every_spelling_of_an_item(name):
             assert item_by_path(Path(spelling + end)) == name, spelling + end
     number = f"_0{item.index}" if item.name != item.group else ""
     assert item_by_path(Path(item.group, f"device{number}.crt")) == name
-    assert item_of(item.role, item.kind) == name
+    assert PKI_SETS[item.role][item.kind] == name
 
 
 @pytest.mark.parametrize(
@@ -59,9 +59,9 @@ def test_other_names(path, name):
 
 
 def test_roles_are_those_of_the_items():
-    assert {item_of(role, kind) for role in ROLES for kind in ("ca", "certificate", "private_key")} == set(
-        PKI_ITEMS
-    )
+    assert {
+        PKI_SETS[role][kind] for role in PKI_SETS for kind in ("ca", "certificate", "private_key")
+    } == set(PKI_ITEMS)
 
 
 def test_names_and_groups(tmp_path):

@@ -19,10 +19,9 @@ from cryptography import x509
 from esp_at_tools.errors import InputError
 from esp_at_tools.files import written_together
 from esp_at_tools.pki.collection import CollectedItem, check_collection, purpose_of
-from esp_at_tools.pki.fit import check_room, measure
 from esp_at_tools.pki.generate import GENERATED_ROLES, KEY_TYPES, check_server, generate_pki
-from esp_at_tools.pki.names import item_of
-from esp_at_tools.settings.names import PKI_ITEMS
+from esp_at_tools.pki.names import PKI_ITEMS, PKI_SETS
+from esp_at_tools.settings.pki_fit import check_room, measure
 from esp_at_tools.settings.profile import Profile
 
 NAMES = ("mqtt.example.com", "*.iot.example.com", "10.1.2.3", "fd00::1")
@@ -74,7 +73,7 @@ def handshake(server: ssl.SSLContext, client: ssl.SSLContext, name: str) -> tupl
 
 def contexts(folder: Path, role: str, version: ssl.TLSVersion) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     def path(of: str, kind: str) -> str:
-        return str(folder / f"{item_of(of, kind)}.pem")
+        return str(folder / f"{PKI_SETS[of][kind]}.pem")
 
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(path("server", "certificate"), path("server", "private_key"))
@@ -135,7 +134,7 @@ def test_openssl_agrees(folders, kind):
     folder = folders[kind]
     for role in GENERATED_ROLES:
         purpose = {"server": "sslserver", "client": "sslclient"}[purpose_of(role)]
-        ca, leaf = (folder / f"{item_of(role, kind)}.pem" for kind in ("ca", "certificate"))
+        ca, leaf = (folder / f"{PKI_SETS[role][kind]}.pem" for kind in ("ca", "certificate"))
         words = [made.OPENSSL, "verify", "-x509_strict", "-CAfile", ca, "-purpose", purpose, leaf]
         assert subprocess.run(words, capture_output=True, check=False).returncode == 0
 

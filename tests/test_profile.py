@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from esp_at_tools.errors import InputError
-from esp_at_tools.settings.names import PKI_ITEMS, SETTINGS
+from esp_at_tools.pki.names import PKI_ITEMS
+from esp_at_tools.settings.names import SETTINGS
 from esp_at_tools.settings.profile import MAX_PROFILE_SIZE, Profile, ProfileTemplate
 
 

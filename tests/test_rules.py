@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from esp_at_tools.catalog.chips import chip, chip_of_platform, chips
 from esp_at_tools.errors import InputError
+from esp_at_tools.pki.names import PKI_ITEMS
 from esp_at_tools.settings import uart_rules
 from esp_at_tools.settings.findings import Context
-from esp_at_tools.settings.names import PIN_SETTINGS, PKI_ITEMS, SETTINGS
+from esp_at_tools.settings.names import PIN_SETTINGS, SETTINGS
 from esp_at_tools.settings.rules import RuleFinding, check_settings, check_value, parse_value
 
 

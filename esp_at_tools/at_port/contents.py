@@ -24,17 +24,11 @@ from esp_at_tools.firmware.source import FileSource, Kind
 from esp_at_tools.formats.nvs import NvsPartition
 from esp_at_tools.formats.nvs.model import NvsEntry
 from esp_at_tools.formats.partition_table import Partition
+from esp_at_tools.pki.names import PKI_GROUPS, PKI_ITEMS
 from esp_at_tools.settings.layout import Layout
 from esp_at_tools.settings.modern import PARTITION as MFG_NVS
 from esp_at_tools.settings.modern import ModernLayout
-from esp_at_tools.settings.names import (
-    BLE_DATA,
-    FACTORY_PARAM,
-    LEGACY_PARTITIONS,
-    PKI_GROUPS,
-    PKI_ITEMS,
-    SETTINGS,
-)
+from esp_at_tools.settings.names import BLE_DATA, FACTORY_PARAM, LEGACY_PARTITIONS, SETTINGS
 
 UNKNOWN_SIZE = 1 << 20
 """Bytes that ``mfg_nvs`` is taken to have where the module does not tell; it refuses what does not fit."""

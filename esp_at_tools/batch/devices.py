@@ -17,7 +17,8 @@ from typing import IO, Any, Literal
 
 from esp_at_tools import files
 from esp_at_tools.errors import EspAtError, InputError
-from esp_at_tools.settings.names import PKI_ITEMS, SETTINGS, check_name, gatt_row_index
+from esp_at_tools.pki.names import PKI_ITEMS
+from esp_at_tools.settings.names import SETTINGS, check_name, gatt_row_index
 
 ID, MAC = "id", "mac"
 MAX_LINE = 1 << 20

@@ -23,10 +23,11 @@ from esp_at_tools.firmware.firmware import Firmware
 from esp_at_tools.firmware.modify import MAX_PKI_FILE, Request, judge_settings, modify
 from esp_at_tools.firmware.source import FileSource, Patch, patched_chunks
 from esp_at_tools.formats.nvs.template import NvsTemplate, spans
+from esp_at_tools.pki.names import PKI_ITEMS
 from esp_at_tools.settings.layout import Layout, Value
 from esp_at_tools.settings.modern import PARTITION as MFG_NVS
 from esp_at_tools.settings.modern import ModernLayout
-from esp_at_tools.settings.names import BLE_DATA, FACTORY_PARAM, PKI_ITEMS, SETTINGS, gatt_row_index
+from esp_at_tools.settings.names import BLE_DATA, FACTORY_PARAM, SETTINGS, gatt_row_index
 from esp_at_tools.settings.profile import Profile, ProfileTemplate
 from esp_at_tools.settings.rules import parse_value
 

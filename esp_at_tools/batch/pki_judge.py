@@ -17,7 +17,7 @@ from typing import Any
 
 from esp_at_tools.errors import FormatError
 from esp_at_tools.firmware.modify import judge_pki_item
-from esp_at_tools.settings.names import PKI_ITEMS
+from esp_at_tools.pki.names import PKI_ITEMS
 
 PROVEN = frozenset(
     {

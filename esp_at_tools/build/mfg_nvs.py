@@ -19,8 +19,9 @@ from esp_at_tools.formats.nvs import NvsPartition
 from esp_at_tools.formats.nvs.csv import COLUMNS, entry_row
 from esp_at_tools.formats.nvs.model import PAGE_SIZE, NvsEntry
 from esp_at_tools.formats.nvs.writer import MAX_PARTITION_SIZE, usable_pages
+from esp_at_tools.pki.names import PRIVATE_KEY_MARK
 from esp_at_tools.settings.modern import PARTITION as MFG_NVS
-from esp_at_tools.settings.names import BLE_DATA, FACTORY_PARAM, PRIVATE_KEY_MARK
+from esp_at_tools.settings.names import BLE_DATA, FACTORY_PARAM
 
 CSV_NAME = f"{MFG_NVS}.csv"
 _KEYS_ENDING = "_key"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from esp_at_tools.build.recipe import Recipe
 from esp_at_tools.formats.sdkconfig import Sdkconfig
+from esp_at_tools.pki.names import PKI_ITEMS
 from esp_at_tools.settings.modern import PARTITION as MFG_NVS
-from esp_at_tools.settings.names import PKI_ITEMS
 
 
 def unread_items(

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from esp_at_tools.errors import InputError
 from esp_at_tools.firmware.modify import Request
-from esp_at_tools.settings.names import PKI_ITEMS, SETTINGS, check_name
+from esp_at_tools.pki.names import PKI_ITEMS
+from esp_at_tools.settings.names import SETTINGS, check_name
 from esp_at_tools.settings.rules import parse_value
 
 

@@ -184,7 +184,8 @@ def get(names: tuple[str, ...], output: Path | None) -> None:
 
     A certificate or key can be written to a file: at -p PORT get mqtt_ca -o ca.pem
     """
-    from esp_at_tools.settings.names import PKI_ITEMS, check_name
+    from esp_at_tools.pki.names import PKI_ITEMS
+    from esp_at_tools.settings.names import check_name
 
     talk = current_output()
     for name in names:

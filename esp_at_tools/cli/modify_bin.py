@@ -29,8 +29,9 @@ from esp_at_tools.firmware.firmware import Firmware
 from esp_at_tools.firmware.modify import Outcome, Request, modify
 from esp_at_tools.firmware.source import Patch, StagedFile
 from esp_at_tools.numbers import format_size
+from esp_at_tools.pki.names import PKI_ITEMS
 from esp_at_tools.settings.modern import PARTITION as MFG_NVS
-from esp_at_tools.settings.names import NAMES_HINT, PKI_ITEMS, SETTINGS
+from esp_at_tools.settings.names import NAMES_HINT, SETTINGS
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -27,9 +27,9 @@ from esp_at_tools.pki.items import LEVELS
 if TYPE_CHECKING:
     from esp_at_tools.pki.checks import Finding
     from esp_at_tools.pki.collection import ChainFact, CollectedItem, CollectionFinding
-    from esp_at_tools.pki.fit import Room
     from esp_at_tools.pki.items import PkiInfo
     from esp_at_tools.pki.tls_support import TlsSupport
+    from esp_at_tools.settings.pki_fit import Room
 
 CHECK_FAILED = 1
 SCHEMA = 1
@@ -245,7 +245,7 @@ def _sdkconfig_beside(path: Path) -> Path | None:
 
 def _checked(path: Path, kind: str, grouped: Any, now: datetime, tls: _Given) -> Checked:
     from esp_at_tools.pki.collection import CollectionFinding, chains, check_collection
-    from esp_at_tools.pki.fit import check_room, measure
+    from esp_at_tools.settings.pki_fit import check_room, measure
 
     items = grouped.items
     found = [*grouped.findings, *check_collection(items, now=now, tls=tls[0])]

@@ -11,9 +11,9 @@ from esp_at_tools import files
 from esp_at_tools.cli.common import PATH, current_output, json_option, talk_options
 from esp_at_tools.errors import InputError
 from esp_at_tools.pki.collection import check_collection
-from esp_at_tools.pki.fit import check_room
 from esp_at_tools.pki.folder import PROFILE_NAME
 from esp_at_tools.pki.importing import Imported, import_folder
+from esp_at_tools.settings.pki_fit import check_room
 
 
 @click.command("import", short_help="Make a profile of a folder of certificates and keys.")

@@ -9,8 +9,9 @@ from typing import Literal
 from esp_at_tools.firmware.firmware import Firmware, PkiDigest
 from esp_at_tools.firmware.opening import find_bootloader, read_image
 from esp_at_tools.formats.app_image import SHA256_SIZE, AppImage
+from esp_at_tools.pki.names import PKI_GROUPS
 from esp_at_tools.settings.modern import ModernLayout
-from esp_at_tools.settings.names import BLE_DATA, FACTORY_PARAM, PKI_GROUPS
+from esp_at_tools.settings.names import BLE_DATA, FACTORY_PARAM
 
 Area = Literal["firmware", "apps", "partitions", "settings", "pki", "gatts", "nvs"]
 

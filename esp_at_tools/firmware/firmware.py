@@ -28,18 +28,11 @@ from esp_at_tools.firmware.opening import (
 from esp_at_tools.firmware.source import Flash, Kind, Patch, PendingOutput, Source
 from esp_at_tools.formats.nvs import NvsPartition
 from esp_at_tools.formats.partition_table import Partition
+from esp_at_tools.pki.names import PKI_ITEMS, PRIVATE_KEY_MARK
 from esp_at_tools.settings.layout import Layout, Value
 from esp_at_tools.settings.modern import PARTITION as MFG_NVS
 from esp_at_tools.settings.modern import ModernLayout
-from esp_at_tools.settings.names import (
-    FACTORY_PARAM,
-    LEGACY_PARTITIONS,
-    PKI_ITEMS,
-    PRIVATE_KEY_MARK,
-    SETTINGS,
-    check_name,
-    gatt_row_index,
-)
+from esp_at_tools.settings.names import FACTORY_PARAM, LEGACY_PARTITIONS, SETTINGS, check_name, gatt_row_index
 
 if TYPE_CHECKING:
     from esp_at_tools.settings.legacy import LegacyLayout

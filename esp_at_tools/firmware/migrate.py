@@ -27,8 +27,9 @@ from esp_at_tools.firmware.migrate_plan import GATT_TABLE, Carried, Kept, Lost, 
 from esp_at_tools.firmware.migrate_settings import plan_settings
 from esp_at_tools.firmware.modify import Outcome, modify
 from esp_at_tools.formats.partition_table import DATA, OTA_DATA
+from esp_at_tools.pki.names import PKI_ITEMS
 from esp_at_tools.settings.modern import ModernLayout
-from esp_at_tools.settings.names import PKI_ITEMS, check_name, gatt_row_index
+from esp_at_tools.settings.names import check_name, gatt_row_index
 
 if TYPE_CHECKING:
     from esp_at_tools.firmware.migrate_ota import Ota

@@ -16,17 +16,11 @@ from esp_at_tools.firmware.firmware import Firmware, PkiDigest
 from esp_at_tools.firmware.migrate_plan import GATT_TABLE, Carried, Kept, Lost, Plan
 from esp_at_tools.firmware.opening import read_image
 from esp_at_tools.formats.gatts import MAX_READ_VALUE, parse_row
+from esp_at_tools.pki.names import PKI_GROUPS, PKI_ITEMS
 from esp_at_tools.settings.layout import Layout
 from esp_at_tools.settings.legacy import LegacyLayout
 from esp_at_tools.settings.modern import ModernLayout
-from esp_at_tools.settings.names import (
-    BLE_DATA,
-    FACTORY_PARAM,
-    MAX_GATT_ROWS,
-    PKI_GROUPS,
-    PKI_ITEMS,
-    gatt_row_index,
-)
+from esp_at_tools.settings.names import BLE_DATA, FACTORY_PARAM, MAX_GATT_ROWS, gatt_row_index
 
 _ENTERPRISE = ("wpa2", "wpa_ent")
 _FILLER = b"0123456789"

@@ -18,9 +18,10 @@ from esp_at_tools.errors import FormatError, InputError, RiskyValueError
 from esp_at_tools.firmware.firmware import Change, Firmware
 from esp_at_tools.firmware.flash_map import FlashMap
 from esp_at_tools.firmware.opening import find_images
+from esp_at_tools.pki.names import PKI_ITEMS
 from esp_at_tools.settings.layout import Value, missing_settings
 from esp_at_tools.settings.modern import ModernLayout
-from esp_at_tools.settings.names import MAX_GATT_ROWS, PKI_ITEMS, gatt_row_index
+from esp_at_tools.settings.names import MAX_GATT_ROWS, gatt_row_index
 from esp_at_tools.settings.rules import RuleFinding, check_settings
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from esp_at_tools.firmware.source import Source
 from esp_at_tools.formats.app_image import ESP8266_V2_MAGIC, IMAGE_MAGIC, AppImage
 from esp_at_tools.formats.ota_data import OTA_DATA_SIZE, OtaData
 from esp_at_tools.formats.partition_table import DATA, OTA_DATA, Partition
-from esp_at_tools.settings.names import PKI_ITEMS, PkiKind
+from esp_at_tools.pki.names import PKI_ITEMS, PkiKind
 
 if TYPE_CHECKING:
     from esp_at_tools.firmware.firmware import Firmware

@@ -13,7 +13,8 @@ from datetime import datetime
 from esp_at_tools.errors import FormatError
 from esp_at_tools.pki.extension_checks import EXTENSION_CHECKS
 from esp_at_tools.pki.item_checks import ITEM_CHECKS, Item, Purpose
-from esp_at_tools.pki.items import LEVELS, Contents, Level, PkiInfo, PkiKind, describe, load
+from esp_at_tools.pki.items import LEVELS, Contents, Level, PkiInfo, describe, load
+from esp_at_tools.pki.names import PkiKind
 from esp_at_tools.pki.set_checks import SET_CHECKS, PkiSet
 from esp_at_tools.pki.tls_support import OFFICIAL, TlsSupport
 

@@ -12,8 +12,8 @@ from esp_at_tools.errors import FormatError
 from esp_at_tools.pki.chain import Authorities, Chain, find_chain
 from esp_at_tools.pki.checks import Finding, check_item, check_set
 from esp_at_tools.pki.item_checks import Purpose
-from esp_at_tools.pki.items import LEVELS, PkiKind, load
-from esp_at_tools.pki.names import ROLES
+from esp_at_tools.pki.items import LEVELS, load
+from esp_at_tools.pki.names import PKI_SETS, PkiKind
 from esp_at_tools.pki.tls_support import OFFICIAL, TlsSupport
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class CollectedItem:
     @property
     def role_is_official(self) -> bool:
         """Whether the set is one of the firmware's."""
-        return self.role in ROLES
+        return self.role in PKI_SETS
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def purpose_of(role: str) -> Purpose:
     """Return the side of a connection that a set is for: all but ``server`` are clients."""
     if role == "server":
         return "server"
-    return "client" if role in ROLES else ""
+    return "client" if role in PKI_SETS else ""
 
 
 def check_collection(
@@ -98,7 +98,9 @@ def check_collection(
     for role, parts in by_role(items).items():
         data = {kind: part.data for kind, part in parts.items()}
         among = check_set(data.get("ca"), data.get("certificate"), data.get("private_key"), name=role)
-        found += [CollectionFinding(role, each) for each in among if role in ROLES or each.id != _INCOMPLETE]
+        found += [
+            CollectionFinding(role, each) for each in among if role in PKI_SETS or each.id != _INCOMPLETE
+        ]
     found += [CollectionFinding(fact.certificate, each) for fact in chains(items) for each in _of_chain(fact)]
     return [each for level in LEVELS for each in found if each.finding.level == level]
 
@@ -137,7 +139,7 @@ def chains(items: Sequence[CollectedItem]) -> list[ChainFact]:
         chain = _certificates(item) if item.kind == "certificate" else ()
         if chain:
             wanted = [name for name in authorities if _checks(roles[name], item.role)]
-            wanted = [name for name in wanted if roles[name] in ROLES] or wanted
+            wanted = [name for name in wanted if roles[name] in PKI_SETS] or wanted
             if tuple(wanted) not in trusted:
                 trusted[tuple(wanted)] = Authorities(each for name in wanted for each in authorities[name])
             way = find_chain(chain, trusted[tuple(wanted)]) if wanted else None
@@ -147,7 +149,7 @@ def chains(items: Sequence[CollectedItem]) -> list[ChainFact]:
 
 
 def _checks(role_of_ca: str, role: str) -> bool:
-    if role not in ROLES or role_of_ca not in ROLES:
+    if role not in PKI_SETS or role_of_ca not in PKI_SETS:
         return True  # nobody knows what it is for
     if role == "server":
         return role_of_ca.startswith("client.")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from esp_at_tools.errors import InputError
-from esp_at_tools.pki.names import SUFFIXES, item_by_path
+from esp_at_tools.pki.file_names import SUFFIXES, item_by_path
+from esp_at_tools.pki.names import PKI_ITEMS, PkiKind
 from esp_at_tools.pki.sniff import Sniffed, list_files, sniff
-from esp_at_tools.settings.names import PKI_ITEMS, PkiKind
 
 PROFILE_NAME = "profile.yaml"
 """What a profile beside the files is called; it tells what each of them is for."""

@@ -13,8 +13,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
 from esp_at_tools.errors import InputError
-from esp_at_tools.pki.names import item_of
-from esp_at_tools.settings.names import PKI_ITEMS
+from esp_at_tools.pki.names import PKI_ITEMS, PKI_SETS
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -129,11 +128,11 @@ def generate_pki(
 
 
 def _set_files(role: str, ca: bytes, issued: _Issued) -> Iterator[GeneratedFile]:
-    yield GeneratedFile(f"{item_of(role, 'ca')}.pem", ca, secret=False, about=f"{role}: the authority")
-    name = f"{item_of(role, 'certificate')}.pem"
+    yield GeneratedFile(f"{PKI_SETS[role]['ca']}.pem", ca, secret=False, about=f"{role}: the authority")
+    name = f"{PKI_SETS[role]['certificate']}.pem"
     yield GeneratedFile(name, _pem(issued.certificate), secret=False, about=f"{role}: certificate")
     yield GeneratedFile(
-        f"{item_of(role, 'private_key')}.pem", _key_pem(issued.key), secret=True, about=f"{role}: key"
+        f"{PKI_SETS[role]['private_key']}.pem", _key_pem(issued.key), secret=True, about=f"{role}: key"
     )
 
 

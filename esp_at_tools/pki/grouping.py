@@ -11,11 +11,11 @@ from esp_at_tools.errors import FormatError
 from esp_at_tools.formats.pki_list import PkiList
 from esp_at_tools.pki.checks import Finding
 from esp_at_tools.pki.collection import CollectedItem, CollectionFinding
+from esp_at_tools.pki.file_names import SUFFIXES, item_by_path
 from esp_at_tools.pki.folder import kind_of
-from esp_at_tools.pki.items import PKI_LIST_MAGIC, PkiKind, read_pki
-from esp_at_tools.pki.names import SUFFIXES, item_by_path
+from esp_at_tools.pki.items import PKI_LIST_MAGIC, read_pki
+from esp_at_tools.pki.names import PKI_GROUPS, PKI_ITEMS, PkiKind
 from esp_at_tools.pki.sniff import Sniffed, list_files, sniff
-from esp_at_tools.settings.names import PKI_GROUPS, PKI_ITEMS
 
 _DEPTH = 3
 _KIND_WORDS = re.compile(

@@ -17,11 +17,11 @@ from esp_at_tools.errors import FormatError, InputError
 from esp_at_tools.pki.chain import Authorities, find_chain
 from esp_at_tools.pki.collection import CollectedItem, purpose_of
 from esp_at_tools.pki.extension_checks import suits
+from esp_at_tools.pki.file_names import item_by_path
 from esp_at_tools.pki.folder import PROFILE_NAME, kind_of
 from esp_at_tools.pki.items import PkiInfo, describe, load
-from esp_at_tools.pki.names import ROLES, item_by_path, item_of
+from esp_at_tools.pki.names import PKI_ITEMS, PKI_SETS
 from esp_at_tools.pki.sniff import Sniffed, list_files, sniff
-from esp_at_tools.settings.names import PKI_ITEMS
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -118,8 +118,8 @@ def import_folder(
         InputError: ``role`` is none, the folder holds nothing that can be used, or it is not clear what
             is meant; the message lists what there is.
     """
-    if role and role not in ROLES:
-        raise InputError(f"--set {role}: is not the name of a set", f"the sets are {', '.join(ROLES)}")
+    if role and role not in PKI_SETS:
+        raise InputError(f"--set {role}: is not the name of a set", f"the sets are {', '.join(PKI_SETS)}")
     found = _sort(folder, [sniff(path) for path in list_files(folder, _DEPTH)])
     if not role and certificate is None and ca is None:
         named = _by_name(folder, found)
@@ -189,9 +189,9 @@ def _by_content(
     leaf, key = _pair(folder, found, role, certificate)
     authority = _authority(folder, found, leaf, ca)
     chosen = {
-        item_of(role, "ca"): authority,
-        item_of(role, "certificate"): leaf,
-        item_of(role, "private_key"): key,
+        PKI_SETS[role]["ca"]: authority,
+        PKI_SETS[role]["certificate"]: leaf,
+        PKI_SETS[role]["private_key"]: key,
     }
     files = {name: file.path for name, file in chosen.items() if file is not None}
     _explain_rest(found, {*files.values()}, leaf)

@@ -16,13 +16,13 @@ from esp_at_tools.pki.items import (
     Contents,
     Level,
     PkiInfo,
-    PkiKind,
     distinguished_names,
     is_authority,
     key_type,
     serial_number,
     signature_hash,
 )
+from esp_at_tools.pki.names import PkiKind
 from esp_at_tools.pki.tls_support import OFFICIAL, TlsSupport
 
 if TYPE_CHECKING:

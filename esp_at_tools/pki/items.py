@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 from esp_at_tools.errors import EspAtError, FormatError
 from esp_at_tools.pki import pem
+from esp_at_tools.pki.names import PkiKind
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
 MAX_SIZE = 1 << 20
 """Most bytes that are looked at: more than any partition for certificates has."""
-
-PkiKind = Literal["ca", "certificate", "private_key"]
 
 Level = Literal["error", "warning", "info"]
 """How bad a finding is."""

@@ -1,65 +1,80 @@
-"""Which PKI item a file is meant for, by its name.
+"""The names of the certificates and private keys that AT firmware holds, and the sets that they make.
 
-Accepted are the names of the items (``client_cert.0``), at.py's options (``client_cert0``), and the
-names in ``components/customized_partitions/raw_data`` of esp-at (``client_cert/client_cert_00.crt``,
-``mqtt_key/mqtt_client.key``), with or without their folders.
+The names are the NVS keys of esp-at's ``mfg_nvs`` partition (``at_customized_config_dependency.txt`` of
+esp-at v5.0.1.0). Beside each name stand the option and the short option of at.py.
 """
 
 from __future__ import annotations
 
-import re
-from pathlib import PurePath
+from dataclasses import dataclass
+from typing import Literal
 
-from esp_at_tools.pki.items import PkiKind
-from esp_at_tools.settings.names import PKI_GROUPS, PKI_ITEMS
-
-ROLES = tuple(dict.fromkeys(item.role for item in PKI_ITEMS.values()))
-"""The sets: ``server``, ``client.0``, …"""
-
-SUFFIXES = (".pem", ".crt", ".cer", ".cert", ".key", ".der", ".txt")
-"""Ends of file names that say how, or that, a certificate or key is encoded."""
-
-_PARTS: dict[PkiKind, str] = {"ca": "ca", "certificate": "cert", "private_key": "key"}
-_NUMBERED = {item.group for item in PKI_ITEMS.values() if item.name != item.group}
-_SETS = "|".join(sorted({group.rpartition("_")[0] for group in PKI_GROUPS}, key=len, reverse=True))
-_NAME = re.compile(rf"(?P<set>{_SETS})_(?P<part>ca|cert|crt|key|client)(?:[._]?(?P<number>[0-9]{{1,2}}))?")
-_SPELLINGS = {"crt": "cert"}
-_TRAILING_NUMBER = re.compile(r"[._]([0-9]{1,2})\Z")
+PkiKind = Literal["ca", "certificate", "private_key"]
+"""What an item holds: the certificate of an authority, another certificate, or a private key."""
 
 
-def item_of(role: str, kind: PkiKind) -> str:
-    """Return the name of the item of a kind in a set: ``client.0`` and ``ca`` → ``client_ca.0``."""
-    group, _, number = role.partition(".")
-    return f"{group}_{_PARTS[kind]}" + (f".{number}" if number else "")
+@dataclass(frozen=True)
+class PkiItem:
+    """One certificate or private key.
 
-
-def item_by_path(path: PurePath) -> str:
-    """Return the item that a file is named for, ``""`` if its name tells none.
-
-    Args:
-        path: the file; of its folders, only the last one counts.
+    Attributes:
+        name: the official NVS key, e.g. ``client_cert.0``.
+        group: the NVS namespace, and the partition of the legacy layout, e.g. ``client_cert``.
+        index: its place in the legacy partition's item list, from 0.
+        kind: what it holds.
+        role: the set it belongs to with its partners, e.g. ``client.0``.
+        option: the option of ``modify-bin``, ``""`` where at.py has none.
+        short: at.py's short spelling of that option.
     """
-    stem = path.name.lower().replace("-", "_").replace(" ", "_")
-    suffixes = []
-    while stem.endswith(SUFFIXES):
-        stem, _, suffix = stem.rpartition(".")
-        suffixes.append(suffix)
-    folder = path.parent.name.lower()
-    if folder in PKI_GROUPS:
-        number = _TRAILING_NUMBER.search(stem)
-        return _numbered(folder, number[1] if number else "")
-    found = _NAME.fullmatch(stem)
-    if found is None:
-        return "server_key" if stem == "server" and "key" in suffixes else ""
-    part = _SPELLINGS.get(found["part"], found["part"])
-    if part == "client":  # mqtt_client.crt and mqtt_client.key
-        part = "key" if "key" in suffixes else "cert" if {"crt", "cer", "cert"} & {*suffixes} else ""
-    return _numbered(f"{found['set']}_{part}", found["number"] or "")
+
+    name: str
+    group: str
+    index: int
+    kind: PkiKind
+    role: str
+    option: str
+    short: str
 
 
-def _numbered(group: str, number: str) -> str:
-    """Return the item of a group, where there is one of that number; without one, number 0 is not meant."""
-    name = f"{group}.{int(number)}" if number and group in _NUMBERED else group
-    if number and group not in _NUMBERED and int(number):
-        return ""
-    return name if name in PKI_ITEMS else ""
+_SUFFIX: dict[str, PkiKind] = {"ca": "ca", "cert": "certificate", "key": "private_key"}
+
+# set name, numbered, at.py's abbreviation of the set (None: at.py has no option), of a certificate
+_SPELLINGS: tuple[tuple[str, bool, str | None], ...] = (
+    ("server", False, "s"),
+    ("client", True, "c"),
+    ("mqtt", False, "mq"),
+    ("wpa_ent", False, "wpaent"),
+    ("wpa2", False, "wpa2"),
+    ("https", True, None),
+    ("wss", True, None),
+)
+_SHORT_SUFFIX = {"ca": "ca", "cert": "crt", "key": "key"}
+
+
+def _pki_items() -> dict[str, PkiItem]:
+    items = {}
+    for set_name, numbered, short in _SPELLINGS:
+        for number in ("0", "1") if numbered else ("",):
+            role = f"{set_name}.{number}" if numbered else set_name
+            for suffix, kind in _SUFFIX.items():
+                group = f"{set_name}_{suffix}"
+                name = f"{group}.{number}" if numbered else group
+                option = "" if short is None else f"--{group.replace('_', '-')}{number}"
+                letters = "" if short is None else f"-{short}{_SHORT_SUFFIX[suffix]}{number}"
+                items[name] = PkiItem(name, group, int(number or 0), kind, role, option, letters)
+    return items
+
+
+PKI_ITEMS = _pki_items()
+"""Every PKI item by name."""
+
+PRIVATE_KEY_MARK = b"PRIVATE KEY-----"
+"""Stands in every private key in PEM form."""
+
+PKI_GROUPS = tuple(dict.fromkeys(item.group for item in PKI_ITEMS.values()))
+"""The NVS namespaces, and the legacy partitions, of certificates and keys."""
+
+PKI_SETS: dict[str, dict[PkiKind, str]] = {}
+"""The sets, ``server``, ``client.0``, …: of each, what the item of each kind is called."""
+for _item in PKI_ITEMS.values():
+    PKI_SETS.setdefault(_item.role, {})[_item.kind] = _item.name

@@ -10,11 +10,11 @@ from esp_at_tools.pki.items import (
     Contents,
     Level,
     PkiInfo,
-    PkiKind,
     distinguished_names,
     public_key_sha256,
     without_warnings,
 )
+from esp_at_tools.pki.names import PkiKind
 
 if TYPE_CHECKING:
     from cryptography import x509

@@ -12,8 +12,9 @@ from esp_at_tools.errors import EspAtError, FormatError, InputError
 from esp_at_tools.formats.ble_data import BleData
 from esp_at_tools.formats.factory_param import FIELDS, FactoryParam
 from esp_at_tools.formats.pki_list import PkiList
+from esp_at_tools.pki.names import PKI_GROUPS, PKI_ITEMS
 from esp_at_tools.settings.layout import LayoutName, Value, cannot_hold
-from esp_at_tools.settings.names import BLE_DATA, FACTORY_PARAM, PKI_GROUPS, PKI_ITEMS, SETTINGS
+from esp_at_tools.settings.names import BLE_DATA, FACTORY_PARAM, SETTINGS
 
 
 class LegacyLayout:

@@ -7,15 +7,9 @@ from collections.abc import Mapping
 from esp_at_tools.errors import InputError
 from esp_at_tools.formats.nvs import NvsPartition
 from esp_at_tools.formats.nvs.model import NvsEntry, NvsType
+from esp_at_tools.pki.names import PKI_GROUPS, PKI_ITEMS
 from esp_at_tools.settings.layout import LayoutName, Value, cannot_hold
-from esp_at_tools.settings.names import (
-    BLE_DATA,
-    FACTORY_PARAM,
-    PKI_GROUPS,
-    PKI_ITEMS,
-    SETTINGS,
-    gatt_row_index,
-)
+from esp_at_tools.settings.names import BLE_DATA, FACTORY_PARAM, SETTINGS, gatt_row_index
 
 PARTITION = "mfg_nvs"
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
 
 from esp_at_tools.errors import InputError
+from esp_at_tools.pki.names import PKI_GROUPS, PKI_ITEMS
 
 FACTORY_PARAM = "factory_param"
 """NVS namespace of the settings, and name of the legacy 4 KB partition."""
@@ -21,8 +21,6 @@ BLE_DATA = "ble_data"
 
 MAX_GATT_ROWS = 255
 """Most GATT rows that can be addressed by name; the firmware's own limit depends on its version."""
-
-PkiKind = Literal["ca", "certificate", "private_key"]
 
 
 @dataclass(frozen=True)
@@ -120,67 +118,6 @@ SETTINGS = {
 PIN_SETTINGS = ("uart_tx_pin", "uart_rx_pin", "uart_cts_pin", "uart_rts_pin")
 """The four pins of the AT UART, which must be checked together."""
 
-
-@dataclass(frozen=True)
-class PkiItem:
-    """One certificate or private key.
-
-    Attributes:
-        name: the official NVS key, e.g. ``client_cert.0``.
-        group: the NVS namespace, and the partition of the legacy layout, e.g. ``client_cert``.
-        index: its place in the legacy partition's item list, from 0.
-        kind: what it holds.
-        role: the set it belongs to with its partners, e.g. ``client.0``.
-        option: the option of ``modify-bin``, ``""`` where at.py has none.
-        short: at.py's short spelling of that option.
-    """
-
-    name: str
-    group: str
-    index: int
-    kind: PkiKind
-    role: str
-    option: str
-    short: str
-
-
-_SUFFIX: dict[str, PkiKind] = {"ca": "ca", "cert": "certificate", "key": "private_key"}
-
-# set name, numbered, at.py's abbreviation of the set (None: at.py has no option), of a certificate
-_PKI_SETS: tuple[tuple[str, bool, str | None], ...] = (
-    ("server", False, "s"),
-    ("client", True, "c"),
-    ("mqtt", False, "mq"),
-    ("wpa_ent", False, "wpaent"),
-    ("wpa2", False, "wpa2"),
-    ("https", True, None),
-    ("wss", True, None),
-)
-_SHORT_SUFFIX = {"ca": "ca", "cert": "crt", "key": "key"}
-
-
-def _pki_items() -> dict[str, PkiItem]:
-    items = {}
-    for set_name, numbered, short in _PKI_SETS:
-        for number in ("0", "1") if numbered else ("",):
-            role = f"{set_name}.{number}" if numbered else set_name
-            for suffix, kind in _SUFFIX.items():
-                group = f"{set_name}_{suffix}"
-                name = f"{group}.{number}" if numbered else group
-                option = "" if short is None else f"--{group.replace('_', '-')}{number}"
-                letters = "" if short is None else f"-{short}{_SHORT_SUFFIX[suffix]}{number}"
-                items[name] = PkiItem(name, group, int(number or 0), kind, role, option, letters)
-    return items
-
-
-PKI_ITEMS = _pki_items()
-"""Every PKI item by name."""
-
-PRIVATE_KEY_MARK = b"PRIVATE KEY-----"
-"""Stands in every private key in PEM form."""
-
-PKI_GROUPS = tuple(dict.fromkeys(item.group for item in PKI_ITEMS.values()))
-"""The NVS namespaces, and the legacy partitions, of certificates and keys."""
 
 LEGACY_PARTITIONS = (FACTORY_PARAM, BLE_DATA, *PKI_GROUPS)
 """The partitions of the legacy layout that hold what can be changed."""

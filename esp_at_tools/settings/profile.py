@@ -24,8 +24,9 @@ from pathlib import Path
 
 from esp_at_tools.errors import InputError
 from esp_at_tools.files import read_file
+from esp_at_tools.pki.names import PKI_ITEMS
 from esp_at_tools.settings.layout import Value
-from esp_at_tools.settings.names import PKI_ITEMS, SETTINGS, gatt_row_index
+from esp_at_tools.settings.names import SETTINGS, gatt_row_index
 from esp_at_tools.settings.profile_yaml import MappingNode, Node, ScalarNode, read_document
 from esp_at_tools.settings.rules import parse_value
 

@@ -10,7 +10,7 @@ from esp_at_tools.formats.nvs import NvsPartition
 from esp_at_tools.formats.pki_list import HEADER, ITEM_HEADER
 from esp_at_tools.pki.checks import Finding
 from esp_at_tools.pki.collection import CollectedItem
-from esp_at_tools.settings.names import PKI_ITEMS
+from esp_at_tools.pki.names import PKI_ITEMS
 
 SMALL_MFG_NVS = 112 << 10
 """Bytes of ``mfg_nvs`` in most official modules with 4 MB of flash."""

@@ -75,7 +75,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def surroundings(workshop: Path) -> Iterator[tuple[dict[str, str], dict[str, str]]]:
-    """A server with a release, and a module on two ports: the environment, and what the ports are called here."""
+    """A server with a release, and a module on two ports; the environment, and the names of the ports."""
     image = bytearray(builders.image())
     archive = builders.zipped(workshop / "release", workshop / "release.zip").read_bytes()
     with ExitStack() as stack:

@@ -33,6 +33,7 @@ COMMANDS = {
     "menuconfig": "Change options of a module in ESP-IDF's menu, and keep them.",
     "sdkconfig": "Resolve a full sdkconfig without cmake; compare two.",
     "component": "Make a component with an AT command of your own.",
+    "ci": "Build modules on the runners of GitHub or GitLab.",
     "fetch": "Download an official release.",
     "modules": "List, show, check and define the modules that a firmware can be built for.",
 }

@@ -35,6 +35,7 @@ _ALIAS = re.compile(r"ESP32\w{1,60}_TOKEN", re.ASCII)
 """esp-at's workflows call some secrets ``ESP32C2_2MB_TOKEN``."""
 _KEY = "KEY"
 """``AT_OTA_TOKEN_KEY`` is for a module that has no variable of its own, as the option of that name is."""
+KEY_VARIABLES = (f"{TOKEN}{_KEY}", f"{SSL_TOKEN}{_KEY}")
 _DEFAULT = "DEFAULT"
 """The name that esp-at's macros have for that option."""
 
@@ -136,6 +137,12 @@ def variables_of(root: Path, platform: str, module: str) -> tuple[str, ...]:
     rows = _read_table(root).get((_target(platform), module.casefold()), ())
     names = dict.fromkeys(name for _, name in rows)
     return tuple(f"{prefix}{name}" for name in names if name != _DEFAULT for prefix in (TOKEN, SSL_TOKEN))
+
+
+def alias_of(variable: str) -> str:
+    """Return the name that esp-at's workflows have for a variable: ``ESP32C2_2MB_TOKEN``; ``""`` for none."""
+    alias = f"{variable.removeprefix(TOKEN)}_TOKEN"
+    return alias if variable.startswith(TOKEN) and _ALIAS.fullmatch(alias) else ""
 
 
 @contextlib.contextmanager

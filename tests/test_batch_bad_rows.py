@@ -14,7 +14,7 @@ import batches
 import builders
 import pytest
 
-ROWS = 1000
+ROWS = 400
 """``ESP_AT_BATCH_ROWS`` makes it more, by hand."""
 SECRET = builders.key_pem(3).decode()
 

@@ -6,6 +6,7 @@ import datetime as dt
 import random
 
 import builders
+import pki_maker
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -13,11 +14,14 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from esp_at_tools.batch.pki_judge import PROVEN, PROVEN_OF_SETS, PkiJudge, _deciding
-from esp_at_tools.firmware.modify import judge_pki_item
 from esp_at_tools.pki import checks, set_checks
+from esp_at_tools.pki.collection import CollectedItem, check_one
+from esp_at_tools.pki.names import PKI_ITEMS
+from esp_at_tools.pki.tls_support import OFFICIAL, TlsSupport
 
 NOW = dt.datetime.now(dt.timezone.utc)
 PEM, DER = serialization.Encoding.PEM, serialization.Encoding.DER
+
 PLAIN = serialization.NoEncryption()
 RSA = rsa.generate_private_key(65537, 2048)
 EC = ec.generate_private_key(ec.SECP256R1())
@@ -66,6 +70,7 @@ def corpus() -> dict[str, tuple[str, bytes]]:
         "sha3": certificate(EC, digest=hashes.SHA3_256()),
         "rsa1024": certificate(rsa.generate_private_key(65537, 1024)),  # noqa: S505 - a weak one is meant
         "ec384": certificate(ec.generate_private_key(ec.SECP384R1())),
+        "rsassa-pss": pss(certificate(RSA)),
         "koblitz": certificate(ec.generate_private_key(ec.SECP256K1())),
         "ed25519": certificate(ed25519.Ed25519PrivateKey.generate()),
         "der": certificate(RSA, encoding=DER),
@@ -100,10 +105,22 @@ def corpus() -> dict[str, tuple[str, bytes]]:
         "with its certificate": key_bytes(RSA) + plain,
         "relabelled": key_bytes(RSA, sec1).replace(b"RSA ", b"EC "),
         "damaged": damaged_rsa(),
+        "rsassa-pss": pss(key_bytes(RSA)),
     }
     found = {f"certificate, {kind}": ("client_cert.0", data) for kind, data in crt.items()}
     found |= {f"key, {kind}": ("client_key.0", data) for kind, data in keys.items()}
     return found | {f"CA, {kind}": ("client_ca.0", data) for kind, data in crt.items()}
+
+
+def pss(text: bytes) -> bytes:
+    """The same with a key that its algorithm's OID restricts to RSASSA-PSS (a signature is not made anew)."""
+    import base64
+
+    first, *lines, last = text.splitlines()
+    der = pki_maker.pss_keyed(base64.b64decode(b"".join(lines)))
+    digits = base64.b64encode(der)
+    lines = [digits[at : at + 64] for at in range(0, len(digits), 64)]
+    return b"\n".join([first, *lines, last, b""])
 
 
 def damaged_rsa() -> bytes:
@@ -120,8 +137,9 @@ def damaged_rsa() -> bytes:
 CORPUS = corpus()
 
 
-def refused(name: str, data: bytes) -> bool:
-    return any(found.risky or found.level == "error" for found in judge_pki_item(name, data, NOW))
+def refused(name: str, data: bytes, tls: TlsSupport = OFFICIAL) -> bool:
+    item = CollectedItem(name, PKI_ITEMS[name].kind, PKI_ITEMS[name].role, data)
+    return any(found.risky or found.level == "error" for found in check_one(item, now=NOW, tls=tls))
 
 
 @pytest.mark.parametrize("kind", CORPUS)
@@ -135,6 +153,22 @@ def test_the_verdict_is_that_of_all_checks(kind):
     assert (quick.refused, quick.public, quick.fingerprint, quick.not_after) == (
         slow.refused, slow.public, slow.fingerprint, slow.not_after
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "tls",
+    [
+        TlsSupport(known=True, curves=frozenset({"ec384"})),
+        TlsSupport(known=True, hashes=frozenset({"sha384"})),
+        TlsSupport(known=True, max_rsa_bits=1024),
+        TlsSupport(known=True, pem=False),
+        TlsSupport(known=True, checks_dates=False),
+    ],
+    ids=["curves", "hashes", "bits", "pem", "dates"],
+)
+def test_a_firmware_that_accepts_less_or_more(tls):
+    for kind, (name, data) in CORPUS.items():
+        assert PkiJudge(NOW, tls).item(name, data).refused is refused(name, data, tls), kind
 
 
 def test_damage_is_never_taken_for_sound():

@@ -22,6 +22,7 @@ from esp_at_tools.errors import EspAtError, InputError
 from esp_at_tools.firmware.firmware import Firmware
 from esp_at_tools.firmware.modify import MAX_PKI_FILE, Request, judge_settings, modify
 from esp_at_tools.firmware.source import FileSource, Patch, patched_chunks
+from esp_at_tools.firmware.tls_limits import tls_support
 from esp_at_tools.formats.nvs.template import NvsTemplate, spans
 from esp_at_tools.pki.names import PKI_ITEMS
 from esp_at_tools.settings.layout import Layout, Value
@@ -85,7 +86,8 @@ class Maker:
         self._firmware = job.open_firmware()
         self._image = flash_image(self._firmware) if "image" in job.kinds else b""
         self._opened = self._firmware.opened
-        self._judge = PkiJudge(job.now)
+        self._tls = tls_support(self._firmware.source)[0]
+        self._judge = PkiJudge(job.now, self._tls)
         self._root = f"{job.folder}/" if os.sep == "/" else ""
         self._held: set[str] = set()
         self._profile = ProfileTemplate.load(job.profile) if job.profile else None
@@ -278,7 +280,7 @@ class Maker:
         """Make a device as ``modify-bin`` does; remember the layout that came out of it."""
         request = self._request(row)
         firmware = self._copy()
-        outcome = modify(firmware, request, force=self._job.force, now=self._job.now)
+        outcome = modify(firmware, request, force=self._job.force, now=self._job.now, tls=self._tls)
         if own is not None:
             self._remember(own, firmware)
         mine = {

@@ -1,6 +1,6 @@
 """Certificates and keys by the ten thousand: what may be said of each, and whether it may be stored.
 
-The verdict is that of :func:`esp_at_tools.firmware.modify.judge_pki_item`. Most items of a batch are
+The verdict is that of :func:`esp_at_tools.pki.collection.check_one`. Most items of a batch are
 alike, PEM as every tool writes it with an RSA or P-256 key, and of those it can be seen in a tenth of
 the time that no check stands against them. Whatever is not so plainly right goes through the checks.
 """
@@ -16,8 +16,9 @@ from datetime import datetime
 from typing import Any
 
 from esp_at_tools.errors import FormatError
-from esp_at_tools.firmware.modify import judge_pki_item
-from esp_at_tools.pki.names import PKI_ITEMS
+from esp_at_tools.pki.items import RSASSA_PSS_OID
+from esp_at_tools.pki.names import PKI_ITEMS, PKI_SETS
+from esp_at_tools.pki.tls_support import OFFICIAL, TlsSupport
 
 PROVEN = frozenset(
     {
@@ -38,9 +39,6 @@ _SOUND_HASHES = ("sha256", "sha384", "sha512")
 _RSA_BITS = (2048, 3072)
 _READ_EXTENSIONS = ("2.5.29.14", "2.5.29.15", "2.5.29.17", "2.5.29.19", "2.5.29.35", "2.5.29.37")
 """Those that may be critical."""
-_SETS: dict[str, dict[str, str]] = {}
-for _item in PKI_ITEMS.values():
-    _SETS.setdefault(_item.role, {})[_item.kind] = _item.name
 _MAX_KEPT = 128
 
 
@@ -68,17 +66,19 @@ class PkiJudge:
 
     Args:
         now: the moment at which certificates must be valid, with a time zone.
+        tls: what the firmware accepts.
     """
 
-    def __init__(self, now: datetime) -> None:
+    def __init__(self, now: datetime, tls: TlsSupport = OFFICIAL) -> None:
         """Find out whether the quick way can be trusted."""
         from esp_at_tools.pki import checks, item_checks, set_checks
 
         self._library = _Library()
         self._now = now
+        self._tls = tls
         self._known: dict[tuple[str, bytes], ItemVerdict] = {}
         tables: Any = getattr(checks, "CHECKS", item_checks.ITEM_CHECKS)
-        self.quick_items = _deciding(tables) <= PROVEN
+        self.quick_items = _deciding(tables) <= PROVEN and _accepts_the_usual(tls)
         self.quick_sets = _deciding(set_checks.SET_CHECKS) <= PROVEN_OF_SETS
 
     def item(self, name: str, data: bytes) -> ItemVerdict:
@@ -100,7 +100,7 @@ class PkiJudge:
             after: all items as they will be.
         """
         for role in {PKI_ITEMS[name].role for name in changed}:
-            names = _SETS[role]
+            names = PKI_SETS[role]
             certificate, key = names["certificate"], names["private_key"]
             if self.quick_sets and not (certificate in after and key in after):
                 continue
@@ -123,11 +123,14 @@ class PkiJudge:
 
     def _checked(self, name: str, data: bytes) -> ItemVerdict:
         """Judge an item by all checks."""
+        from esp_at_tools.pki.collection import CollectedItem, check_one
         from esp_at_tools.pki.items import describe, load
 
-        findings = judge_pki_item(name, data, self._now)
+        place = PKI_ITEMS[name]
+        item = CollectedItem(name, place.kind, place.role, data)
+        findings = check_one(item, now=self._now, tls=self._tls)
         try:
-            contents = load(data, name, PKI_ITEMS[name].kind)
+            contents = load(data, name, place.kind)
             info = describe(contents, data)
         except FormatError:
             return ItemVerdict(refused=True)
@@ -147,10 +150,13 @@ class PkiJudge:
             return None
         label, digits = match[1], match[2].replace(b"\n", b"")
         kind = PKI_ITEMS[name].kind
-        if len(digits) % 4 or (label == b"CERTIFICATE") is not (kind == "certificate"):
+        wanted = {"certificate": label == b"CERTIFICATE", "private_key": label != b"CERTIFICATE"}
+        if len(digits) % 4 or not wanted.get(kind):
             return None
         try:
             der = base64.b64decode(digits)
+            if RSASSA_PSS_OID in der:  # that of a key has to be told from that of a signature
+                return None
             return self._plain_certificate(der) if kind == "certificate" else self._plain_key(der)
         except Exception:  # noqa: BLE001 - whatever the library says: the checks find out
             return None
@@ -204,6 +210,16 @@ class _Library:
         else:
             plain = isinstance(key, self._curve) and key.curve.name == "secp256r1"
         return hashlib.sha256(key.public_bytes(*self._form)).hexdigest() if plain else ""
+
+
+def _accepts_the_usual(tls: TlsSupport) -> bool:
+    """Tell whether a firmware takes all that the quick way passes."""
+    return (
+        tls.pem
+        and "ec256" in tls.curves
+        and tls.hashes.issuperset(_SOUND_HASHES)
+        and tls.max_rsa_bits >= max(_RSA_BITS)
+    )
 
 
 def _against(findings: Iterable[Any]) -> bool:

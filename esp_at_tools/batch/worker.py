@@ -13,11 +13,13 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from esp_at_tools import files
 from esp_at_tools.batch.devices import Row
+from esp_at_tools.batch.flush import Flusher
 from esp_at_tools.batch.job import Job, Kind
 from esp_at_tools.batch.maker import Chunks, Made, Maker
 from esp_at_tools.batch.manifest import told
@@ -81,7 +83,11 @@ class Worker:
     def __init__(self, job: Job) -> None:
         """Open the firmware."""
         self._maker = Maker(job)
-        self._work = f"{job.work}{os.sep}"
+        self._flusher = Flusher()
+        # A folder of its own: two processes that make files in one folder wait for each other.
+        self._own = f"{os.getpid()}"
+        self._work = f"{job.work}{os.sep}{self._own}{os.sep}"
+        Path(self._work).mkdir(mode=0o700, exist_ok=True)
 
     def run(self, rows: Iterable[Row]) -> list[Result]:
         """Make a group of devices.
@@ -92,8 +98,7 @@ class Worker:
         opened: list[int] = []
         try:
             results = [self._one(row, opened) for row in rows]
-            for descriptor in opened:
-                os.fsync(descriptor)
+            self._flusher.flush(opened)
         except OSError as error:
             reason = error.strerror or str(error)
             raise InputError(
@@ -122,7 +127,7 @@ class Worker:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
             descriptor = os.open(self._work + name, flags, files.SECRET_MODE)
             opened.append(descriptor)
-            outputs.append(Output(kind, name, _write_all(descriptor, chunks)))
+            outputs.append(Output(kind, f"{self._own}/{name}", _write_all(descriptor, chunks)))
         end = f"{made.not_after.replace(tzinfo=None).isoformat()}Z" if made.not_after else ""
         return Result("", tuple(outputs), made.certificates, end, made.warnings)
 

@@ -190,7 +190,7 @@ def run(job: Job) -> Built:
     recipe = customise(recipe_of(job), job.options)
     flashed = parts(recipe)
     files = built_files(recipe)
-    built = _described(job, recipe, flashed, files)
+    built = described(job, recipe, flashed, files)
     if not job.dry_run:
         write_build_folder(job.output, files)
     return built
@@ -233,9 +233,8 @@ def _from_tree(path: Path, name: str, options: Options) -> Recipe:
 
     if not options.config_only:
         raise InputError(
-            f"{path}: is an esp-at source tree, which this program cannot compile yet",
-            "--config-only makes its configuration; the application comes from a release:"
-            " --source with its folder, .zip or image, v4.1.1.0, latest or recommended",
+            f"{path}: is an esp-at source tree, whose application has to be compiled",
+            "'esp-at-tool build' compiles it; --config-only makes its configuration alone",
         )
     if options.module_folder is not None:
         raise InputError(
@@ -267,7 +266,15 @@ def _obtained(job: Job) -> Job:
 # --- what to say ---------------------------------------------------------------------------------
 
 
-def _described(job: Job, recipe: Recipe, flashed: tuple[Part, ...], files: Mapping[str, BuiltFile]) -> Built:
+def described(job: Job, recipe: Recipe, flashed: tuple[Part, ...], files: Mapping[str, BuiltFile]) -> Built:
+    """Return the description of a build.
+
+    Args:
+        job: what was asked for.
+        recipe: what it was built from, customised.
+        flashed: of :func:`esp_at_tools.build.artefacts.parts`.
+        files: every file of the build folder, by its path in it.
+    """
     from esp_at_tools.build.recipe_flash import open_recipe
 
     firmware = open_recipe(recipe)

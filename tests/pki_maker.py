@@ -91,6 +91,23 @@ def key_pem(own="p256:device", form=PrivateFormat.PKCS8, password=b"", encoding=
     return key(own).private_bytes(encoding, form, lock)
 
 
+_RSA = bytes.fromhex("300d06092a864886f70d0101010500")  # AlgorithmIdentifier, its parameters NULL
+_RSASSA_PSS = bytes.fromhex("300b06092a864886f70d01010a")  # its parameters absent
+
+
+def pss_keyed(data: bytes) -> bytes:
+    """The same DER of an RSA key or certificate with a key for RSASSA-PSS alone; not signed anew."""
+    at = data.index(_RSA)
+    is_certificate = data[4] == 0x30
+    changed = bytearray(data)
+    for start in (
+        (0, 4, at - 4) if is_certificate else (0,)
+    ):  # lengths of what holds it, each 82 and two bytes
+        length = int.from_bytes(data[start + 2 : start + 4], "big")
+        changed[start + 2 : start + 4] = (length - len(_RSA) + len(_RSASSA_PSS)).to_bytes(2, "big")
+    return bytes(changed[:at]) + _RSASSA_PSS + bytes(changed[at + len(_RSA) :])
+
+
 def public_pem(own="p256:device") -> bytes:
     """A public key."""
     form = serialization.PublicFormat.SubjectPublicKeyInfo

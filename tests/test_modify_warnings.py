@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timezone
 
 import builders
+import pki_maker as made
 import pytest
+from cryptography import x509
 
 C3 = ("modify-bin", "--input")
 
@@ -20,6 +23,66 @@ def image(tmp_path):
 def warnings(result) -> list[str]:
     assert result.status == 0, result.err
     return json.loads(result.out)["warnings"]
+
+
+def given(tmp_path, **items: bytes) -> list[str]:
+    """Options that set items to what stands in files, ``client_cert_0`` for ``client_cert.0``."""
+    options = []
+    for name, data in items.items():
+        path = tmp_path / name
+        path.write_bytes(data)
+        official = f"{name[:-2]}.{name[-1]}" if name[-2:] in ("_0", "_1") else name
+        options += ["--set", f"{official}=@{path}"]
+    return options
+
+
+def now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+def test_a_certificate_for_the_other_side(cli, tmp_path, image):
+    extra = [(x509.ExtendedKeyUsage([made.SERVER]), False)]
+    wrong = made.pem(made.issue(extra=extra, now=now()))
+    items = given(tmp_path, client_cert_0=wrong, client_key_0=made.key_pem())
+    (warning,) = warnings(cli(*C3, image, *items, "--output", tmp_path / "out.bin", "--json"))
+    assert "client_cert.0" in warning
+    assert "its extended key usage lacks clientAuth" in warning
+
+
+def test_a_certificate_that_the_other_side_s_authority_did_not_sign(cli, tmp_path, image):
+    ours, impostor = made.root(now=now()), made.root(own="p256:impostor", now=now())
+    own = {"client_cert_0": made.pem(made.issue(now=now())), "client_key_0": made.key_pem()}
+    out, after = tmp_path / "out.bin", tmp_path / "after.bin"
+    options = given(tmp_path, server_ca=made.pem(ours), **own)
+    assert warnings(cli(*C3, image, *options, "--output", out, "--json")) == []
+    # The certificate is judged against what is there, and what is there against a new authority.
+    options = given(tmp_path, server_ca=made.pem(impostor))
+    (warning,) = warnings(cli(*C3, out, *options, "--output", after, "--json"))
+    assert warning.startswith("client_cert.0: server_ca")
+    assert "has the name of its issuer, but did not sign it" in warning
+    assert warnings(cli(*C3, after, "--baud", "9600", "--output", tmp_path / "x.bin", "--json")) == []
+    again = given(tmp_path, mqtt_ca=made.pem(ours))
+    assert (
+        warnings(cli(*C3, after, *again, "--output", tmp_path / "y.bin", "--json")) == []
+    )  # what has nothing to do with the change is for 'inspect --check'
+    report = json.loads(cli("inspect", after, "--json").out)
+    assert ("pki-chain", "warning") in {(check["id"], check["level"]) for check in report["checks"]}
+
+
+def test_what_the_firmware_was_compiled_without(cli, tmp_path):
+    folder = builders.release(tmp_path / "release")
+    (folder / "sdkconfig").write_text(
+        "CONFIG_MBEDTLS_ECP_C=y\n# CONFIG_MBEDTLS_ECP_DP_SECP256R1_ENABLED is not set\n"
+        "CONFIG_MBEDTLS_HAVE_TIME=y\n# CONFIG_MBEDTLS_HAVE_TIME_DATE is not set\n"
+    )
+    options = given(tmp_path, mqtt_ca=made.pem(made.root(now=now())))
+    result = cli(*C3, folder, *options, "--output", tmp_path / "out", "--json")
+    assert result.status == 2
+    assert "has a key of the kind ec256, which this firmware was compiled without" in result.err
+    forced = warnings(cli(*C3, folder, *options, "--output", tmp_path / "out", "--force", "--json"))
+    assert any("compiled without" in warning for warning in forced)
+    expired = given(tmp_path, mqtt_ca=made.pem(made.root(own="rsa2048", days=(-9, -1), now=now())))
+    assert warnings(cli(*C3, folder, *expired, "--output", tmp_path / "dates", "--json")) == []
 
 
 @pytest.mark.parametrize(("place", "what"), [(builders.APP_OFFSET + 600, "application"), (600, "bootloader")])

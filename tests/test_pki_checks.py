@@ -185,7 +185,7 @@ def test_findings(kind, name, make, expected, level, risky):
 
 def test_every_check_has_a_case():
     tried = {case[3] for case in CASES} | {"pki-der-unread"}
-    elsewhere = {"pki-no-pem"}  # test_pki_extensions.py
+    elsewhere = {"pki-no-pem", "pki-dates-unchecked"}  # test_pki_extensions.py
     assert {check.id for check in ITEM_CHECKS} <= tried | elsewhere
     assert {check.id for check in SET_CHECKS} == {"pki-mismatch", "pki-incomplete-set", "pki-wrong-issuer"}
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import pki_maker as made
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from esp_at_tools.formats.sdkconfig import Sdkconfig
 from esp_at_tools.pki.chain import Authorities, find_chain
-from esp_at_tools.pki.checks import check_item
+from esp_at_tools.pki.checks import check_item, check_set
 from esp_at_tools.pki.collection import CollectedItem, chains, check_collection
 from esp_at_tools.pki.extension_checks import EXTENSION_CHECKS
+from esp_at_tools.pki.items import read_pki
 from esp_at_tools.pki.names import PKI_ITEMS
 from esp_at_tools.pki.tls_support import OFFICIAL, TlsSupport
 from esp_at_tools.settings.pki_fit import check_room, measure
@@ -141,6 +145,46 @@ def support(**options: str) -> TlsSupport:
 def test_what_a_firmware_was_compiled_without(options, kind, make, expected):
     assert expected not in ids(kind, make(), tls=support())
     assert expected in ids(kind, make(), tls=support(**options))
+
+
+def test_dates_that_nobody_looks_at():
+    """mbedTLS without MBEDTLS_HAVE_TIME_DATE compares none; a peer still does those of the device."""
+    late, early = made.root(days=(-9, -1)), made.root(days=(1, 900))
+    old = made.pem(made.issue(days=(-9, -1)))
+    for option in ("MBEDTLS_HAVE_TIME_DATE", "MBEDTLS_HAVE_TIME"):
+        unchecked = support(**{option: "n"})
+        assert not unchecked.checks_dates
+        for authority, expected in ((late, "pki-expired"), (early, "pki-not-yet-valid")):
+            assert ids("ca", made.pem(authority), tls=support()) == [expected]
+            (found,) = check_item("ca", made.pem(authority), now=made.NOW, tls=unchecked)
+            assert (found.id, found.level, found.risky) == ("pki-dates-unchecked", "info", False)
+        assert ids("certificate", old, tls=unchecked) == ["pki-expired"]
+    assert ids("ca", made.pem(made.root(days=(-9, 9))), tls=unchecked) == []
+
+
+def test_rsa_keys_that_are_for_rsassa_pss_alone():
+    """mbedTLS knows the OID for signatures (X509_RSASSA_PSS_SUPPORT), and for keys in no configuration."""
+    certificate = made.pss_keyed(made.der(made.issue(own="rsa2048:pss")))
+    key = made.pss_keyed(made.key_pem("rsa2048:pss", encoding=Encoding.DER))
+    for kind, data in (("certificate", certificate), ("private_key", key)):
+        assert read_pki(data, "x", kind).key_type == "rsassa-pss2048"
+        assert "pki-unsupported-key" in ids(kind, data)
+        assert "pki-unsupported-key" in ids(kind, data, tls=support())
+    assert check_set(None, certificate, key) == []
+
+
+def test_a_signature_with_rsassa_pss_is_sound():
+    builder = x509.CertificateBuilder(
+        made.name("root"), made.name("device"), made.key("rsa2048:pss").public_key(), 5,
+        made.NOW - made.DAY, made.NOW + 900 * made.DAY,
+    )  # fmt: skip
+    scheme = padding.PSS(padding.MGF1(hashes.SHA256()), 32)
+    signed = builder.sign(made.key("rsa2048:root"), hashes.SHA256(), rsa_padding=scheme)
+    data = made.pem(signed)
+    assert ids("certificate", data) == []
+    assert read_pki(data, "x").key_type == "rsa2048"
+    both = made.pss_keyed(made.der(signed))
+    assert read_pki(both, "x").key_type == "rsassa-pss2048"
 
 
 def test_limits_of_rsa():

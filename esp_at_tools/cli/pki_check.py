@@ -203,8 +203,9 @@ _MIN_PARTITION = 4096
 
 
 def _firmware(path: Path, now: datetime, given: _Given | None, options: dict[str, Any]) -> Checked:
-    from esp_at_tools.firmware.checks import pki_collection, tls_support
+    from esp_at_tools.firmware.checks import pki_collection
     from esp_at_tools.firmware.survey import Survey
+    from esp_at_tools.firmware.tls_limits import tls_support
     from esp_at_tools.pki.checks import Finding
     from esp_at_tools.pki.collection import CollectionFinding
     from esp_at_tools.pki.grouping import Grouped

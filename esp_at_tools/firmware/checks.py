@@ -58,10 +58,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from esp_at_tools.errors import FormatError
-from esp_at_tools.firmware.release import Release
 from esp_at_tools.firmware.release_checks import RELEASE_CHECKS, Found
-from esp_at_tools.firmware.source import Source
 from esp_at_tools.firmware.survey import AppSlot, FlashImage, Survey
 from esp_at_tools.formats import gatts, partition_checks
 from esp_at_tools.formats.partition_table import AT_CUSTOMIZE, PartitionTable, TableProblem
@@ -73,13 +70,10 @@ from esp_at_tools.settings.names import PIN_SETTINGS, SETTINGS
 
 if TYPE_CHECKING:
     from esp_at_tools.pki.collection import CollectedItem
-    from esp_at_tools.pki.tls_support import TlsSupport
 
 Level = Literal["error", "warning", "info"]
 LEVELS: tuple[Level, ...] = ("error", "warning", "info")
 
-SDKCONFIG = "sdkconfig"
-"""The file of a release that says how the firmware was compiled."""
 MAX_NVS_FINDINGS = 20
 """Most problems of one NVS partition that are told one by one; ``nvs check`` tells all."""
 NEARLY_FULL = 0.95
@@ -317,6 +311,7 @@ def _settings(survey: Survey) -> Iterator[Found]:
 def _pki(survey: Survey) -> Iterator[Found]:
     if not survey.pki:
         return
+    from esp_at_tools.firmware.tls_limits import tls_support
     from esp_at_tools.pki.collection import check_collection
 
     tls, problem = tls_support(survey.firmware.source)
@@ -333,23 +328,6 @@ def pki_collection(survey: Survey) -> list[CollectedItem]:
     from esp_at_tools.pki.collection import CollectedItem
 
     return [CollectedItem(item.name, item.kind, item.role, item.data) for item in survey.pki]
-
-
-def tls_support(source: Source) -> tuple[TlsSupport, str]:
-    """Return what the TLS library of a firmware accepts, and why its sdkconfig cannot be read.
-
-    It is what the sdkconfig of a release says; for everything else what all official firmware has.
-    """
-    from esp_at_tools.formats.sdkconfig import Sdkconfig
-    from esp_at_tools.pki.tls_support import OFFICIAL, TlsSupport
-
-    if not isinstance(source, Release) or not source.has(SDKCONFIG):
-        return OFFICIAL, ""
-    try:
-        config = Sdkconfig.from_text(source.text(SDKCONFIG))
-    except FormatError as error:
-        return OFFICIAL, error.message
-    return TlsSupport.from_sdkconfig(config) or OFFICIAL, ""
 
 
 _AT_MOST_WARNING = frozenset({"pki-expired", "pki-not-yet-valid"})

@@ -27,6 +27,7 @@ from esp_at_tools.settings.rules import RuleFinding, check_settings
 if TYPE_CHECKING:
     from esp_at_tools.formats.nvs import NvsPartition
     from esp_at_tools.pki.checks import Finding
+    from esp_at_tools.pki.tls_support import TlsSupport
     from esp_at_tools.settings.profile import Profile
 
 CHANNELS = ("start_channel", "channel_num")
@@ -208,7 +209,12 @@ def _joined(findings: list[tuple[str, str]]) -> tuple[str, str]:
 
 
 def modify(
-    firmware: Firmware, request: Request, *, force: bool = False, now: datetime | None = None
+    firmware: Firmware,
+    request: Request,
+    *,
+    force: bool = False,
+    now: datetime | None = None,
+    tls: TlsSupport | None = None,
 ) -> Outcome:
     """Check a request and apply it to ``firmware``, in memory.
 
@@ -217,6 +223,7 @@ def modify(
         request: what to change.
         force: allow what is risky, and a damaged ``mfg_nvs`` as far as the firmware would read it.
         now: the time at which certificates must be valid; the present time if None.
+        tls: what the firmware's TLS library accepts; if None, what ``firmware`` says of it.
 
     Raises:
         InputError: something is impossible: a value, a name that the layout cannot hold, no room.
@@ -227,7 +234,7 @@ def modify(
     _check_held(firmware, request, findings)
     if not findings.impossible:
         _check_changed_settings(firmware, request, findings)
-        _check_changed_pki(firmware, request, findings, now or datetime.now(timezone.utc))
+        _check_changed_pki(firmware, request, findings, now or datetime.now(timezone.utc), tls)
         _check_changed_gatts(firmware, request, findings)
     warnings = findings.decide(force=force)
     _apply(firmware, request)
@@ -340,44 +347,39 @@ def judge_settings(
     return check_settings(changed, kept, firmware.chip, layout=firmware.layout.name)
 
 
-def _check_changed_pki(firmware: Firmware, request: Request, findings: _Findings, now: datetime) -> None:
+def _check_changed_pki(
+    firmware: Firmware, request: Request, findings: _Findings, now: datetime, tls: TlsSupport | None
+) -> None:
     current = firmware.pki()
     changed = {name: data for name, data in request.pki.items() if current.get(name) != data}
     if not changed:
         return
-    from esp_at_tools.pki.checks import check_set
+    from esp_at_tools.firmware.tls_limits import tls_support
+    from esp_at_tools.pki.collection import CollectedItem, check_collection
 
-    for name, data in changed.items():
-        where = f"{name} ({request.sources[name]})" if name in request.sources else name
-        _add_pki(findings, judge_pki_item(name, data, now, where))
+    after = {name: data for name, data in {**current, **changed}.items() if name not in request.unset}
+    titles = {
+        name: f"{name} ({request.sources[name]})" if name in request.sources and name in changed else name
+        for name in after
+    }
+    items = [
+        CollectedItem(titles[name], PKI_ITEMS[name].kind, PKI_ITEMS[name].role, data)
+        for name, data in after.items()
+        if name in PKI_ITEMS
+    ]
+    judged = {titles[name] for name in changed if name in titles}
+    tls = tls or tls_support(firmware.source)[0]
+    for each in check_collection(items, now=now, tls=tls, changed=judged):
+        _add_pki(findings, each.finding)
+    for name in changed:
         if firmware.layout.name == "modern" and PKI_ITEMS[name].role.startswith("wpa"):
             findings.warnings.append(f"{name}: only firmware compiled with EAP support reads it")
-    after = {name: data for name, data in {**current, **changed}.items() if name not in request.unset}
-    for role in dict.fromkeys(PKI_ITEMS[name].role for name in changed):
-        parts = {item.kind: after.get(item.name) for item in PKI_ITEMS.values() if item.role == role}
-        _add_pki(findings, check_set(parts["ca"], parts["certificate"], parts["private_key"], name=role))
 
 
-def judge_pki_item(name: str, data: bytes, now: datetime, where: str = "") -> list[Finding]:
-    """Judge one certificate or key for its place in a firmware.
-
-    Args:
-        name: the PKI item.
-        data: what it shall be.
-        now: the time at which a certificate must be valid.
-        where: how to call it in messages.
-    """
-    from esp_at_tools.pki.checks import check_item
-
-    item = PKI_ITEMS[name]
-    return check_item(item.kind, data, now=now, name=where or name, pem_only=item.role == "mqtt")
-
-
-def _add_pki(findings: _Findings, found: list[Finding]) -> None:
-    for finding in found:
-        level = "risky" if finding.risky else {"error": "impossible"}.get(finding.level, finding.level)
-        if level != "info":
-            findings.add(level, finding.message, finding.hint)
+def _add_pki(findings: _Findings, found: Finding) -> None:
+    level = "risky" if found.risky else {"error": "impossible"}.get(found.level, found.level)
+    if level != "info":
+        findings.add(level, found.message, found.hint)
 
 
 def _check_changed_gatts(firmware: Firmware, request: Request, findings: _Findings) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -85,7 +85,11 @@ def purpose_of(role: str) -> Purpose:
 
 
 def check_collection(
-    items: Sequence[CollectedItem], *, now: datetime, tls: TlsSupport = OFFICIAL
+    items: Sequence[CollectedItem],
+    *,
+    now: datetime,
+    tls: TlsSupport = OFFICIAL,
+    changed: Container[str] | None = None,
 ) -> list[CollectionFinding]:
     """Return what every check finds, the worst first.
 
@@ -93,15 +97,24 @@ def check_collection(
         items: the certificates and keys.
         now: the moment at which they should be valid, with a time zone.
         tls: what the firmware accepts.
+        changed: the names of those that are judged, alone and with the others; all if None.
     """
-    found = [CollectionFinding(item.name, each) for item in items for each in _of_item(item, now, tls)]
+    judged = [item for item in items if changed is None or item.name in changed]
+    found = [
+        CollectionFinding(item.name, each) for item in judged for each in check_one(item, now=now, tls=tls)
+    ]
+    roles = {item.role for item in judged}
     for role, parts in by_role(items).items():
+        if role not in roles:
+            continue
         data = {kind: part.data for kind, part in parts.items()}
         among = check_set(data.get("ca"), data.get("certificate"), data.get("private_key"), name=role)
         found += [
             CollectionFinding(role, each) for each in among if role in PKI_SETS or each.id != _INCOMPLETE
         ]
-    found += [CollectionFinding(fact.certificate, each) for fact in chains(items) for each in _of_chain(fact)]
+    names = {item.name for item in judged}
+    facts = [fact for fact in chains(items) if not names.isdisjoint((fact.certificate, *fact.checked_by))]
+    found += [CollectionFinding(fact.certificate, each) for fact in facts for each in _of_chain(fact)]
     return [each for level in LEVELS for each in found if each.finding.level == level]
 
 
@@ -113,7 +126,8 @@ def by_role(items: Sequence[CollectedItem]) -> dict[str, dict[PkiKind, Collected
     return roles
 
 
-def _of_item(item: CollectedItem, now: datetime, tls: TlsSupport) -> list[Finding]:
+def check_one(item: CollectedItem, *, now: datetime, tls: TlsSupport = OFFICIAL) -> list[Finding]:
+    """Return what is wrong with one item for its place; see :func:`check_collection`."""
     return check_item(
         item.kind,
         item.data,

@@ -19,6 +19,7 @@ from esp_at_tools.pki.items import (
     distinguished_names,
     is_authority,
     key_type,
+    rsa_bits,
     serial_number,
     signature_hash,
 )
@@ -94,13 +95,18 @@ def _day(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%d")
 
 
-def _expired(item: Item) -> Found:
+def _dates_count(item: Item) -> bool:
+    """Tell whether anybody compares an item's dates with the time; with a CA's, only the firmware does."""
+    return item.tls.checks_dates or item.kind != "ca"
+
+
+def _past(item: Item) -> Found:
     for which, certificate in titled(item):
         if certificate.not_valid_after_utc < item.now:
             yield f"{which}expired on {_day(certificate.not_valid_after_utc)}", "give one that is valid"
 
 
-def _not_yet_valid(item: Item) -> Found:
+def _future(item: Item) -> Found:
     for which, certificate in titled(item):
         if certificate.not_valid_before_utc > item.now:
             since = _day(certificate.not_valid_before_utc)
@@ -110,8 +116,23 @@ def _not_yet_valid(item: Item) -> Found:
             )
 
 
+def _expired(item: Item) -> Found:
+    return _past(item) if _dates_count(item) else iter(())
+
+
+def _not_yet_valid(item: Item) -> Found:
+    return _future(item) if _dates_count(item) else iter(())
+
+
+def _dates_unchecked(item: Item) -> Found:
+    """Tell what would be wrong with the dates if the firmware were compiled to look at them."""
+    if not _dates_count(item):
+        for message, _ in (*_past(item), *_future(item)):
+            yield f"{message}, which this firmware was compiled without checking", "fine for this firmware"
+
+
 def _expires_soon(item: Item) -> Found:
-    for which, certificate in titled(item):
+    for which, certificate in titled(item) if _dates_count(item) else ():
         if item.now <= certificate.not_valid_after_utc < item.now + SOON:
             yield f"{which}expires on {_day(certificate.not_valid_after_utc)}", "renew it soon"
 
@@ -159,8 +180,8 @@ def _key_types(item: Item) -> Iterator[tuple[str, str]]:
 
 def _unsupported_key(item: Item) -> Found:
     for which, kind in _key_types(item):
-        if kind.startswith("rsa"):
-            if item.tls.known and int(kind[3:]) > item.tls.max_rsa_bits:
+        if rsa_bits(kind):
+            if item.tls.known and rsa_bits(kind) > item.tls.max_rsa_bits:
                 most = item.tls.max_rsa_bits
                 yield (
                     f"{which}has an {kind} key, and this firmware computes with {most} bits at most",
@@ -189,7 +210,7 @@ def _no_pem(item: Item) -> Found:
 
 def _weak_key(item: Item) -> Found:
     for which, kind in _key_types(item):
-        bits = int(kind[3:]) if kind.startswith("rsa") else MIN_RSA_BITS
+        bits = rsa_bits(kind) or MIN_RSA_BITS
         if bits < MIN_RSA_BITS or kind.startswith(("secp192", "secp224")):
             yield (
                 f"{which}has a weak {kind} key; servers and the firmware may refuse it",
@@ -199,8 +220,7 @@ def _weak_key(item: Item) -> Found:
 
 def _large_key(item: Item) -> Found:
     for which, kind in _key_types(item):
-        bits = int(kind[3:]) if kind.startswith("rsa") else 0
-        if bits > item.tls.max_rsa_bits and not item.tls.known:
+        if rsa_bits(kind) > item.tls.max_rsa_bits and not item.tls.known:
             most = item.tls.max_rsa_bits
             yield (
                 f"{which}has an {kind} key; firmware of an ESP32 computes with {most} bits at most",
@@ -346,6 +366,7 @@ ITEM_CHECKS = (
     Check("pki-several-keys", "warning", False, _several_keys),
     Check("pki-bom", "warning", False, _bom),
     Check("pki-trailing-data", "warning", False, _trailing_data),
+    Check("pki-dates-unchecked", "info", False, _dates_unchecked),
     Check("pki-several-certificates", "info", False, _several_certificates),
     Check("pki-text-before", "info", False, _text_before),
     Check("pki-text-after", "info", False, _text_after),

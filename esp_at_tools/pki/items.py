@@ -59,6 +59,7 @@ class PkiInfo:
         not_before: first moment at which it is valid, in UTC; None for a key.
         not_after: last such moment.
         key_type: ``rsa2048``, ``ec256`` (P-256), ``ec384``, ``ec521``, the name of another curve,
+            ``rsassa-pss2048`` (an RSA key that is restricted to that scheme by its algorithm's OID),
             ``ed25519``, ``dsa2048``, …; empty where a password hides it.
         is_ca: what its basic constraints say; None where there are none, and for a key.
         encrypted: whether the key needs a password.
@@ -93,6 +94,7 @@ class Contents:
         format: how it is encoded.
         certificates: the certificates in it, in their order.
         key: the private key that the firmware would take; None where there is none.
+        pss_key: whether that key is restricted to RSASSA-PSS.
         encrypted: whether there is a key that needs a password.
         key_count: private keys in it.
         blocks: PEM blocks of certificates and keys; none for DER.
@@ -102,6 +104,7 @@ class Contents:
     format: Literal["pem", "der"]
     certificates: tuple[x509.Certificate, ...]
     key: PrivateKeyTypes | None = field(default=None, repr=False)
+    pss_key: bool = False
     encrypted: bool = False
     key_count: int = 0
     blocks: tuple[pem.PemBlock, ...] = ()
@@ -150,6 +153,25 @@ def _parse_key(der: bytes) -> PrivateKeyTypes | None:
     if isinstance(key, rsa.RSAPrivateKey):
         _check_rsa(key.private_numbers())
     return key
+
+
+_RSASSA_PSS = "1.2.840.113549.1.1.10"
+RSASSA_PSS_OID = bytes.fromhex("06092a864886f70d01010a")
+"""That OID in DER."""
+
+
+def _is_pss_key(der: bytes) -> bool:
+    """Tell whether a private key is for RSASSA-PSS alone: PKCS#8 names the algorithm at its beginning."""
+    return RSASSA_PSS_OID in der[:32]
+
+
+def _has_pss_key(certificate: x509.Certificate) -> bool:
+    """Tell whether a certificate's public key is for RSASSA-PSS alone, which the library's key does not tell.
+
+    What is signed holds the OID once for the signature, if that is RSASSA-PSS, and once for the key.
+    """
+    signed = certificate.signature_algorithm_oid.dotted_string == _RSASSA_PSS
+    return certificate.tbs_certificate_bytes.count(RSASSA_PSS_OID) > signed
 
 
 def _check_rsa(key: RSAPrivateNumbers) -> None:
@@ -268,7 +290,7 @@ def _from_der(data: bytes, name: str, expected: PkiKind | None) -> Contents:
 
     def key() -> Contents:
         found = _der_key(der, name)
-        return Contents("der", (), found, encrypted=found is None, key_count=1, trailing=trailing)
+        return Contents("der", (), found, _is_pss_key(der), found is None, 1, trailing=trailing)
 
     def certificate() -> Contents:
         return Contents("der", (_der_certificate(der, name),), trailing=trailing)
@@ -289,9 +311,9 @@ def _from_pem(blocks: list[pem.PemBlock], name: str, expected: PkiKind | None) -
     if certificates and not (keys and by_key):
         found = tuple(_der_certificate(block.der(name), name) for block in certificates)
         return Contents("pem", found, key_count=len(keys), blocks=tuple(blocks))
-    taken = keys[0]
-    key = None if taken.encrypted else _der_key(taken.der(name), name)
-    return Contents("pem", (), key, encrypted=key is None, key_count=len(keys), blocks=tuple(blocks))
+    der = b"" if keys[0].encrypted else keys[0].der(name)
+    key = _der_key(der, name) if der else None
+    return Contents("pem", (), key, _is_pss_key(der), key is None, len(keys), tuple(blocks))
 
 
 def _looks_utf16(data: bytes) -> bool:
@@ -368,9 +390,20 @@ def _describe_key(key: PublicKeyTypes | PrivateKeyTypes | x509.Certificate | Non
         return "unknown", ""
 
 
+def _pss_type(kind_of_key: str) -> str:
+    return kind_of_key.replace("rsa", "rsassa-pss", 1)
+
+
 def key_type(certificate: x509.Certificate) -> str:
     """Return the type of a certificate's key, as in :class:`PkiInfo`, or ``unknown``."""
-    return _describe_key(certificate)[0]
+    found = _describe_key(certificate)[0]
+    return _pss_type(found) if rsa_bits(found) and _has_pss_key(certificate) else found
+
+
+def rsa_bits(kind_of_key: str) -> int:
+    """Return the bits of an RSA key (``rsa2048``), 0 for a key of another kind."""
+    digits = kind_of_key.removeprefix("rsa")
+    return int(digits) if digits.isdecimal() and digits != kind_of_key else 0
 
 
 def public_key_sha256(certificate: x509.Certificate) -> str:
@@ -430,12 +463,12 @@ def describe(contents: Contents, data: bytes) -> PkiInfo:
     digest = hashlib.sha256(data).hexdigest()
     if not contents.certificates:
         kind_of_key, fingerprint = _describe_key(contents.key)
+        kind_of_key = _pss_type(kind_of_key) if contents.pss_key else kind_of_key
         return PkiInfo(
             "private_key", contents.format, len(data), 0, "", "", "", None, None, kind_of_key, None,
             contents.encrypted, "", digest, fingerprint,
         )  # fmt: skip
     first = contents.certificates[0]
-    kind_of_key, fingerprint = _describe_key(first)
     subject, issuer = distinguished_names(first)
     authority = is_authority(first)
     return PkiInfo(
@@ -448,12 +481,12 @@ def describe(contents: Contents, data: bytes) -> PkiInfo:
         serial=f"{serial_number(first):x}",
         not_before=first.not_valid_before_utc,
         not_after=first.not_valid_after_utc,
-        key_type=kind_of_key,
+        key_type=key_type(first),
         is_ca=authority,
         encrypted=False,
         signature_hash=signature_hash(first),
         sha256=digest,
-        public_key_sha256=fingerprint,
+        public_key_sha256=public_key_sha256(first),
     )
 
 

@@ -40,7 +40,8 @@ class TlsSupport:
         hashes: hashes of signatures.
         pem: whether it reads PEM.
         max_rsa_bits: longest RSA key that it computes with.
-        checks_dates: whether it compares validity with its clock.
+        checks_dates: whether it compares the validity of a peer's certificate, and of the CA certificates
+            that it leads to, with its clock.
         max_sent: most bytes of a handshake message that it sends, thus of a certificate with its chain.
         critical_extensions: whether it takes certificates with critical extensions that it does not know.
     """
@@ -77,7 +78,7 @@ class TlsSupport:
             hashes=cls.hashes - unused,
             pem=not off("MBEDTLS_PEM_PARSE_C"),
             max_rsa_bits=_max_rsa_bits(config),
-            checks_dates=not off("MBEDTLS_HAVE_TIME_DATE"),
+            checks_dates=not (off("MBEDTLS_HAVE_TIME") or off("MBEDTLS_HAVE_TIME_DATE")),
             max_sent=config.number(size) or cls.max_sent,
             critical_extensions=config.is_on("MBEDTLS_ALLOW_UNSUPPORTED_CRITICAL_EXT"),
         )

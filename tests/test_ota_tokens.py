@@ -17,8 +17,10 @@ from esp_at_tools.workspace.ota_tokens import (
     OtaTokens,
     apply,
     find_tokens,
+    holds_tokens,
     remove_tokens,
     variables_of,
+    with_tokens,
 )
 
 C_TABLE = """\
@@ -170,6 +172,13 @@ def test_the_header_is_restored_when_the_build_fails(root):
     assert (root / HEADER).read_text() == C_HEADER
 
 
+def test_both_in_one(root):
+    with with_tokens({"AT_OTA_TOKEN_WROOM32": "abc123"}, root, "ESP32", "WROOM-32") as tokens:
+        assert tokens.variables == ("AT_OTA_TOKEN_WROOM32",)
+        assert "abc123" in (root / HEADER).read_text()
+    assert (root / HEADER).read_text() == C_HEADER
+
+
 def test_what_a_killed_build_left_is_taken_out(root):
     tokens = find_tokens({"AT_OTA_TOKEN_WROOM32": "abc123"}, root, "ESP32", "WROOM-32")
     with apply(root, tokens):
@@ -182,7 +191,9 @@ def test_what_a_killed_build_left_is_taken_out(root):
         assert (root / HEADER).read_bytes() == left
     (root / HEADER).write_bytes(left)
     (root / HEADER).chmod(0o600)
+    assert holds_tokens(root)
     assert remove_tokens(root)
+    assert not holds_tokens(root)
     assert not remove_tokens(root)
     umask = os.umask(0)
     os.umask(umask)

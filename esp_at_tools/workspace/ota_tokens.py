@@ -170,6 +170,33 @@ def apply(root: Path, tokens: OtaTokens) -> Iterator[None]:
         remove_tokens(root, mode)
 
 
+@contextlib.contextmanager
+def with_tokens(
+    environment: Mapping[str, str], root: Path, platform: str, module: str
+) -> Iterator[OtaTokens]:
+    """Have the tokens of a module in the header while the block runs, and give them.
+
+    It is :func:`find_tokens` and :func:`apply` in one, for a build: what is said during it goes through
+    :meth:`OtaTokens.hide`.
+
+    Raises:
+        InputError: see both.
+    """
+    tokens = find_tokens(environment, root, platform, module)
+    with apply(root, tokens):
+        yield tokens
+
+
+def holds_tokens(root: Path) -> bool:
+    """Tell whether a build that was killed has left tokens in the header of a checkout.
+
+    Raises:
+        InputError: the header cannot be read.
+    """
+    path = root / HEADER
+    return path.exists() and _MARK in read_file(path, "header", _MAX_SIZE)
+
+
 def remove_tokens(root: Path, mode: int | None = None) -> bool:
     """Take the tokens out of the header of a checkout, and tell whether there were any.
 

@@ -33,6 +33,8 @@ NVS_TYPES = ("u8", "i8", "u16", "i16", "u32", "i32", "string", "blob")
 MAX_VALUE = 8191
 """Longest value of AT+SYSMFG."""
 NO_COMMAND, NO_PARTITION, BAD_RANGE = 0x01090000, 0x010A0000, 0x010A0001
+WAITS_FOR_RTS = 2
+"""From this flow control on, a module says nothing before the host's RTS lets it."""
 READY = b"\r\nready\r\n"
 OK, ERROR, BUSY = b"\r\nOK\r\n", b"\r\nERROR\r\n", b"\r\nbusy p...\r\n"
 
@@ -48,6 +50,9 @@ class Faults:
         busy: so many commands are answered ``busy p...`` first, as one that comes while another runs.
         errors: so many commands fail although nothing is wrong with them.
         flip: this byte of what is written with AT+SYSFLASH arrives changed, once; None for none.
+        refused: commands that begin with this are answered ``ERROR``, as a write where there is no room.
+        noise: these bytes stand in the middle of a reply, one reply after the other.
+        chatter: this is said without end when nobody asks, as on a log port.
     """
 
     reset_after: int = 0
@@ -56,6 +61,9 @@ class Faults:
     busy: int = 0
     errors: int = 0
     flip: int | None = None
+    refused: str = ""
+    noise: list[bytes] = field(default_factory=list)
+    chatter: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -76,8 +84,19 @@ class AtModule:
         versions: what it calls itself.
         sysmfg: whether it has AT+SYSMFG.
         sysflash: whether it has AT+SYSFLASH.
-        baud: its rate.
+        baud: the rate that it has stored (AT+UART_DEF), as every module does when it starts first; its
+            ``uart_baudrate`` counts for nothing from then on, until AT+RESTORE.
+        flow: its flow control, 0 to 3 as in AT+UART_DEF; 2 and 3 wait for the host's RTS.
         faults: what goes wrong.
+
+    Attributes:
+        flash: the flash.
+        mac: its MAC address.
+        echo: whether commands are said back.
+        stored: the UART's settings that it starts with.
+        restarts: how often it has started again.
+        received, sent: bytes on the line.
+        commands: what was sent to it.
     """
 
     def __init__(
@@ -88,9 +107,12 @@ class AtModule:
         sysmfg: bool = True,
         sysflash: bool = True,
         baud: int = 115200,
+        flow: int = 1,
         faults: Faults | None = None,
     ) -> None:
-        self.flash, self.versions, self.baud = flash, versions or Versions(), baud
+        self.flash, self.versions = flash, versions or Versions()
+        self.baud, self.flow = baud, flow
+        self.stored = (baud, flow)
         self.faults = faults or Faults()
         self.mac = "02:00:00:" + os.urandom(3).hex(":")
         self.echo, self.codes, self.restarts = True, False, 0
@@ -108,12 +130,13 @@ class AtModule:
             "AT": lambda *_: OK, "ATE0": self._set_echo, "ATE1": self._set_echo, "AT+GMR": self._gmr,
             "AT+CMD": self._cmd, "AT+RST": lambda *_: OK + self.restart(), "AT+SYSLOG": self._syslog,
             "AT+CIPSTAMAC": lambda *_: f'+CIPSTAMAC:"{self.mac}"\r\n'.encode() + OK,
-            "AT+UART_CUR": self._uart, "AT+UART_DEF": self._uart,
+            "AT+UART_CUR": self._uart, "AT+UART_DEF": self._uart, "AT+RESTORE": self._restore,
         }  # fmt: skip
         if sysflash:
             self._handlers["AT+SYSFLASH"] = self._sysflash
         if sysmfg:
             self._handlers["AT+SYSMFG"] = self._sysmfg
+        self._nvs = self._mounted()
 
     # --- the line ----------------------------------------------------------------------------
 
@@ -167,7 +190,15 @@ class AtModule:
         handler = self._handlers.get(match[1].upper()) if match else None
         if handler is None or match is None:
             return said + echoed + self._error(NO_COMMAND)
-        return said + echoed + handler(match[1].upper(), match[2] or "")
+        if self.faults.refused and text.startswith(self.faults.refused):
+            return said + echoed + ERROR
+        return said + echoed + self._noisy(handler(match[1].upper(), match[2] or ""))
+
+    def _noisy(self, answer: bytes) -> bytes:
+        noise = b"".join(self.faults.noise[:1])
+        del self.faults.noise[:1]
+        middle = len(answer) // 2
+        return answer[:middle] + noise + answer[middle:]
 
     def _error(self, code: int) -> bytes:
         return (f"ERR CODE:{code:#010x}\r\n".encode() if self.codes else b"") + ERROR
@@ -176,8 +207,23 @@ class AtModule:
         """Begin anew, as after AT+RST or a loss of power."""
         self.restarts += 1
         self.echo, self.codes = True, False
+        self.baud, self.flow = self.stored
         self._line, self._data, self._take = b"", b"", None
+        self._nvs = self._mounted()
         return READY
+
+    def _mounted(self) -> NvsPartition | None:
+        """Return ``mfg_nvs`` as the firmware reads it once, when it starts, for AT+SYSMFG."""
+        place = self.partitions.find("mfg_nvs")
+        return NvsPartition.from_bytes(bytes(self.flash[place.offset : place.end])) if place else None
+
+    def _factory_baud(self) -> int:
+        """Return ``uart_baudrate`` as it stands in flash, or what the firmware takes instead."""
+        nvs, place = self._mounted(), self.partitions.find("factory_param")
+        entry = nvs.get("factory_param", "uart_baudrate") if nvs else None
+        if entry is not None and isinstance(entry.value, int):
+            return entry.value
+        return int.from_bytes(self.flash[place.offset + 12 :][:4], "little") if place else 115200
 
     def _wait_for(self, size: int, take: Callable[[bytes], bytes]) -> bytes:
         self._wanted, self._take, self._data = size, take, b""
@@ -203,13 +249,21 @@ class AtModule:
         return OK
 
     def _uart(self, name: str, rest: str) -> bytes:
+        now = (self.baud, self.flow)
         if rest == "?":
-            return f"{name[2:]}:{self.baud},8,1,0,0\r\n".encode() + OK
-        rate = rest[1:].partition(",")[0]
-        if not rate.isdecimal():
+            rate, flow = self.stored if name.endswith("DEF") else now
+            return f"{name[2:]}:{rate},8,1,0,{flow}\r\n".encode() + OK
+        match = re.fullmatch(r"=([0-9]{2,7}),8,1,0,([0-3])", rest)
+        if match is None or not 80 <= int(match[1]) <= 5_000_000:
             return self._error(BAD_RANGE)
-        self.baud = int(rate)
+        self.baud, self.flow = int(match[1]), int(match[2])
+        if name.endswith("DEF"):
+            self.stored = (self.baud, self.flow)
         return OK
+
+    def _restore(self, *_: str) -> bytes:
+        self.stored = (self._factory_baud(), 1)
+        return OK + self.restart()
 
     def _sysflash(self, _: str, rest: str) -> bytes:
         if rest == "?":
@@ -250,9 +304,8 @@ class AtModule:
 
     def _sysmfg(self, _: str, rest: str) -> bytes:
         place = self.partitions.find("mfg_nvs")
-        if place is None:
+        if place is None or (nvs := self._nvs) is None:
             return self._error(NO_PARTITION)
-        nvs = NvsPartition.from_bytes(bytes(self.flash[place.offset : place.end]))
         if rest in ("?", "=1"):
             names = (name for name in nvs.namespaces if any(e.namespace == name for e in nvs.entries))
             return "".join(f'+SYSMFG:"{name}"\r\n' for name in names).encode() + OK
@@ -289,8 +342,9 @@ class AtModule:
         if kind == "string" and isinstance(value, bytes):
             value = value.decode("utf-8", "surrogateescape")  # type: ignore[assignment]
         try:
-            nvs.set(namespace, key, kind, value)
-            return self._store(nvs)
+            changed = nvs.copy()
+            changed.set(namespace, key, kind, value)
+            return self._store(changed)
         except Exception:  # noqa: BLE001 - whatever it is, a module says no more than this
             return self._error(BAD_RANGE)
 
@@ -298,6 +352,7 @@ class AtModule:
         place = self.partitions.find("mfg_nvs")
         assert place is not None
         self.flash[place.offset : place.end] = nvs.to_bytes()
+        self._nvs = nvs
         return OK
 
 
@@ -344,19 +399,28 @@ class PtyModule:
             os.close(descriptor)
 
     def _serve(self) -> None:
+        chatter = self.module.faults.chatter
         while True:
-            ready, _, _ = select.select([self._master, self._wake], [], [])
+            ready, _, _ = select.select([self._master, self._wake], [], [], 0.01 if chatter else None)
             if self._wake in ready:
                 return
+            if not ready:
+                self._send(chatter)
+                continue
             data = os.read(self._master, 1 << 16)
             if self._rate() != self.module.baud:
-                os.write(self._master, b"\xf3\x80"[: len(data)])
+                self._send(b"\xf3\x80"[: len(data)])
                 continue
             answer = self.module.receive(data)
+            if self.module.flow >= WAITS_FOR_RTS and not self._has_flow_control():
+                continue  # nobody lets it send
             if answer:
                 time.sleep(self._latency)
             for piece in self._pieces(answer):
                 self._send(piece)
+
+    def _has_flow_control(self) -> bool:
+        return bool(termios.tcgetattr(self._slave)[2] & termios.CRTSCTS)
 
     def _pieces(self, answer: bytes) -> Iterable[bytes]:
         if not self._piece:
@@ -365,6 +429,9 @@ class PtyModule:
 
     def _send(self, data: bytes) -> None:
         while data:
+            ready, _, _ = select.select([self._wake], [self._master], [])
+            if ready:  # it is unplugged while nobody listens
+                return
             data = data[os.write(self._master, data) :]
 
     def _rate(self) -> int:

@@ -17,11 +17,9 @@ REPLY = (
 EVENTS = [
     Event("line", '+STA_CONNECTED:"10:13:46:bf:31:50"'),
     Event("line", "AT+X"),
-    Event("data", "+SYSFLASH:9,", b"a\r\nOK\r\n\xff\x00"),
-    Event("line", ""),
+    Event("data", "+SYSFLASH:9,", b"a\r\nOK\r\n\xff\x00", ok=True),
     Event("closing", "OK", ok=True),
-    Event("data", '+SYSMFG:"ns","key",8,4,', b"\r\n>+"),
-    Event("line", ""),
+    Event("data", '+SYSMFG:"ns","key",8,4,', b"\r\n>+", ok=True),
     Event("line", ""),
     Event("code", "ERR CODE:0x010a0000", code=0x010A0000),
     Event("line", ""),
@@ -47,6 +45,12 @@ def test_split_at_every_byte(at):
 
 def test_byte_by_byte():
     assert read(*(REPLY[at : at + 1] for at in range(len(REPLY)))) == EVENTS
+
+
+@pytest.mark.parametrize("data", [b"ab", b"abc", b"abcde", b"abcdef"])
+def test_data_of_another_length_is_not_whole(data):
+    (found,) = [event for event in read(b"+SYSFLASH:4," + data + b"\r\nOK\r\n") if event.kind == "data"]
+    assert not found.ok
 
 
 def test_without_a_question_for_data_there_is_no_prompt():

@@ -181,13 +181,14 @@ def test_restart_is_done_when_asked_for(cli, plug):
 
 
 def test_bytes_on_the_wire_for_a_baud_rate(plug):
+    from esp_at_tools.at_port.changing import change
     from esp_at_tools.at_port.contents import Running
     from esp_at_tools.at_port.finding import connect
     from esp_at_tools.firmware.modify import Request
 
     board = plug()
     client = connect(board.port)
-    Running.ask(client).change(Request(settings={"uart_baudrate": 921600}))
+    change(Running.ask(client), Request(settings={"uart_baudrate": 921600}))
     used = client.wire.sent + client.wire.received
     client.wire.close()
     assert used * 30 < builders.FLASH_SIZE
@@ -294,15 +295,6 @@ def test_a_firmware_that_gives_no_access(cli, plug):
     done = cli("at", "-p", board.port, "get")
     assert done.status == 3
     assert "gives no access" in done.err
-
-
-def test_a_full_partition_is_said(cli, plug, tmp_path):
-    board = plug()
-    big = tmp_path / "big.pem"
-    big.write_bytes(builders.certificate() * 18)
-    done = cli("at", "-p", board.port, "set", f"mqtt_ca=@{big}", "--force")
-    assert done.status == 2
-    assert "AT+SYSMFG takes 1 to 8191 bytes" in done.err
 
 
 # --- whole partitions ----------------------------------------------------------------------------

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from esp_at_tools.at_port.reply import Event, Parser
 from esp_at_tools.at_port.wire import Wire
 from esp_at_tools.errors import DeviceError
+
+_Answer = TypeVar("_Answer")
 
 TIMEOUT = 5.0
 """Seconds after which a command that writes nothing has been answered by any firmware."""
 FLASH_TIMEOUT = 30.0
 """Seconds for one that erases or writes flash."""
 RESTART_TIMEOUT = 15.0
-"""Seconds from AT+RST to ``ready``."""
+"""Seconds after which every module has started, or never will."""
+READY_TIMEOUT = 3.0
+"""Seconds from AT+RST to ``ready`` of most modules."""
+BUSY_TIMEOUT = 30.0
+"""Seconds within which a command that is under way ends; joining a Wi-Fi network takes up to 15."""
 BUSY_RETRIES = 5
 """How often a command that found the module busy is sent again."""
+READ_ATTEMPTS = 3
+"""How often something is asked whose answer cannot be read."""
+LONGEST_REPLY = 1 << 14
+"""Bytes of the longest reply, with the system messages in it; a port that says more is no AT port."""
 
 
 class AtError(DeviceError):
@@ -42,6 +54,17 @@ class NoReplyError(DeviceError):
     """The module did not answer in time."""
 
 
+class GarbledError(DeviceError):
+    """A reply that cannot be read: bytes are lost or changed on the way."""
+
+    def __init__(self, port: str, what: str) -> None:
+        """Say what it is about."""
+        super().__init__(
+            f"{port}: the reply about {what} cannot be read",
+            "bytes are lost or changed on the way: a lower rate, or flow control (--flow), may help",
+        )
+
+
 class RestartedError(DeviceError):
     """The module restarted while a command was under way."""
 
@@ -53,15 +76,29 @@ class Reply:
     Attributes:
         lines: the lines of the reply, without echo and empty ones; system messages may be among them.
         values: the lines that carry data: what stands before it, and the data.
+        whole: whether the data ended where it was to end.
     """
 
     lines: list[str] = field(default_factory=list)
     values: list[tuple[str, bytes]] = field(default_factory=list)
+    whole: bool = True
 
     def of(self, name: str) -> list[str]:
         """Return the lines ``+NAME:…`` of a reply without that beginning."""
         head = f"+{name}:"
         return [line[len(head) :] for line in self.lines if line.startswith(head)]
+
+
+def repeated(ask: Callable[[], _Answer]) -> _Answer:
+    """Ask again, as long as it is worth it, while the answer cannot be read or does not come.
+
+    Args:
+        ask: asks for something, and changes nothing.
+    """
+    for _ in range(READ_ATTEMPTS - 1):
+        with contextlib.suppress(GarbledError, NoReplyError):
+            return ask()
+    return ask()
 
 
 class AtClient:
@@ -124,6 +161,7 @@ class AtClient:
                 raise RestartedError(f"{self.port}: the module restarted while it did {text}", "run it again")
             elif event.kind == "data":
                 reply.values.append((event.text, event.data))
+                reply.whole = reply.whole and event.ok
             elif event.kind == "closing":
                 if busy:
                     return None
@@ -145,9 +183,11 @@ class AtClient:
         """Yield what arrives until the time is over.
 
         Raises:
-            NoReplyError: then; there is time anew after each piece that arrives.
+            NoReplyError: then. There is time anew after each piece that arrives, for the longest reply at
+                this rate; and for the command under way, where the module is busy with one.
         """
         end = time.monotonic() + timeout
+        last = end + LONGEST_REPLY * 10 / self.wire.baud
         while True:
             left = end - time.monotonic()
             if left <= 0:
@@ -157,8 +197,11 @@ class AtClient:
                 )
             data = self.wire.read(min(left, 0.5))
             if data:
-                end = time.monotonic() + timeout
-            yield from self._parser.feed(data, prompt=self._awaits_prompt)
+                end = min(time.monotonic() + timeout, last)
+            for event in self._parser.feed(data, prompt=self._awaits_prompt):
+                if event.kind == "busy":
+                    end = last = time.monotonic() + BUSY_TIMEOUT
+                yield event
 
     def is_there(self, timeout: float = 0.5) -> bool:
         """Tell whether the module answers ``AT``."""
@@ -170,16 +213,33 @@ class AtClient:
             return False
         return True
 
-    def restart(self) -> None:
-        """Restart the module with AT+RST and wait until it is ready.
+    def restart(self, rate: int = 0) -> None:
+        """Restart the module with AT+RST and wait until it answers again.
+
+        Args:
+            rate: the rate that it should have then, 0 for the same.
 
         Raises:
-            NoReplyError: it does not come back; perhaps it now has another rate.
+            NoReplyError: it does not come back, neither at that rate nor at the present one.
         """
+        rates = tuple(dict.fromkeys((rate or self.wire.baud, self.wire.baud)))
         self.command("AT+RST")
-        self.wait_ready()
+        self.wire.baud = rates[0]
+        with contextlib.suppress(NoReplyError):
+            self.wait_ready(READY_TIMEOUT)
+            return
+        end = time.monotonic() + RESTART_TIMEOUT
+        while time.monotonic() < end:
+            for each in rates:
+                self.wire.baud = each
+                if self.is_there():
+                    return
+        raise NoReplyError(
+            f"{self.port}: the module does not answer after its restart",
+            "it may have another rate (-b) or other pins now",
+        )
 
-    def wait_ready(self, timeout: float = RESTART_TIMEOUT) -> None:
+    def wait_ready(self, timeout: float) -> None:
         """Wait until the module says ``ready``.
 
         Raises:

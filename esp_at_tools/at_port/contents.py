@@ -1,28 +1,25 @@
-"""The settings, certificates, keys and GATT rows of a running module, read and changed.
+"""The settings, certificates, keys and GATT rows of a running module, read.
 
-A firmware with AT+SYSMFG is changed entry by entry. An older one, whose parameters are partitions, is
-changed partition by partition with AT+SYSFLASH. Either way what was written is read back and compared.
+A firmware with AT+SYSMFG is read entry by entry, an older one, whose parameters are partitions, partition
+by partition with AT+SYSFLASH. How they are changed: :mod:`esp_at_tools.at_port.changing`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from esp_at_tools.at_port.client import AtClient, AtError
+from esp_at_tools.at_port.client import AtClient
 from esp_at_tools.at_port.info import Info, read_info, read_partitions
-from esp_at_tools.at_port.recovery import Recovery, identity
-from esp_at_tools.at_port.sysflash import read_partition, replace_partition
-from esp_at_tools.at_port.sysmfg import erase_entry, has_sysmfg, read_entry, read_keys, write_entry
+from esp_at_tools.at_port.sysflash import read_partition
+from esp_at_tools.at_port.sysmfg import has_sysmfg, read_entry, read_keys
 from esp_at_tools.catalog.chips import find_chip
-from esp_at_tools.errors import CheckFailedError, DeviceError, InputError
-from esp_at_tools.firmware.firmware import Change, Firmware
-from esp_at_tools.firmware.modify import Outcome, Request, modify
+from esp_at_tools.errors import DeviceError
+from esp_at_tools.firmware.firmware import Firmware
 from esp_at_tools.firmware.source import FileSource, Kind
 from esp_at_tools.formats.nvs import NvsPartition
-from esp_at_tools.formats.nvs.model import NvsEntry
 from esp_at_tools.formats.partition_table import Partition
 from esp_at_tools.pki.names import PKI_GROUPS, PKI_ITEMS
 from esp_at_tools.settings.layout import Layout
@@ -33,10 +30,15 @@ from esp_at_tools.settings.names import BLE_DATA, FACTORY_PARAM, LEGACY_PARTITIO
 UNKNOWN_SIZE = 1 << 20
 """Bytes that ``mfg_nvs`` is taken to have where the module does not tell; it refuses what does not fit."""
 
-Way = Literal["sysmfg", "sysflash"]
+Way = Literal["sysmfg", "sysflash", "none"]
+LayoutName = Literal["modern", "legacy", "unknown"]
 
 Progress = Callable[[str, int, int], None]
 """Takes what is done, and how much of it: bytes done and bytes to do."""
+
+
+def silent(_what: str, _done: int, _total: int) -> None:
+    """Show no progress."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Running:
         client: how to talk to it.
         info: what it says of itself.
         partitions: its user partitions by name.
-        way: how its parameters are reached.
+        way: how its parameters are reached, if they can be.
         layout: where they are: in ``mfg_nvs``, or in a partition each.
     """
 
@@ -55,14 +57,14 @@ class Running:
     info: Info
     partitions: Mapping[str, Partition]
     way: Way
-    layout: Literal["modern", "legacy"]
+    layout: LayoutName
 
     @classmethod
     def ask(cls, client: AtClient) -> Running:
         """Ask a module who it is and how its parameters are reached.
 
         Raises:
-            DeviceError: it is no AT firmware, or one without AT+SYSMFG and AT+SYSFLASH.
+            DeviceError: it is no AT firmware.
         """
         info, partitions = read_info(client), read_partitions(client)
         if has_sysmfg(client):
@@ -71,49 +73,62 @@ class Running:
             return cls(client, info, partitions, "sysflash", "modern")
         if FACTORY_PARAM in partitions:
             return cls(client, info, partitions, "sysflash", "legacy")
-        what = (
-            f"its user partitions are {', '.join(partitions)}" if partitions else "it names no user partition"
-        )
+        return cls(client, info, partitions, "none", "unknown")
+
+    def check_access(self) -> None:
+        """Refuse a module whose parameters cannot be reached.
+
+        Raises:
+            DeviceError: its firmware has neither AT+SYSMFG nor a parameter partition for AT+SYSFLASH.
+        """
+        if self.way != "none":
+            return
+        names = ", ".join(self.partitions)
+        what = f"its user partitions are {names}" if names else "it names no user partition"
         raise DeviceError(
-            f"{client.port}: {info.module or 'the module'} with AT {info.at_version} gives no access to its"
-            f" parameters: {what}",
+            f"{self.client.port}: {self.info.module or 'the module'} with AT {self.info.at_version} gives no"
+            f" access to its parameters: {what}",
             "at_customize.bin must be flashed (AT+SYSFLASH needs it); else change the image and flash it",
         )
 
-    def read(
-        self,
-        names: Collection[str] | None = None,
-        progress: Progress | None = None,
-        instead: Mapping[str, bytes] | None = None,
-    ) -> Firmware:
+    def read(self, names: Collection[str] | None = None, progress: Progress = silent) -> Firmware:
         """Return what the module holds as a firmware that can be changed in memory.
 
         Args:
             names: what will be looked at or changed, so that only what belongs to it is read; None for all.
             progress: told what is being read.
-            instead: partitions that are not to be read, and what is in them.
+
+        Raises:
+            DeviceError: it cannot be reached, or its answers cannot be read.
         """
-        told = progress or (lambda _what, _done, _total: None)
+        self.check_access()
         if self.way == "sysmfg":
-            return self._read_entries(names, told)
+            return self._read_entries(names, progress)
+        return self.from_partitions(self.read_partitions(names, progress))
+
+    def read_partitions(
+        self, names: Collection[str] | None = None, progress: Progress = silent
+    ) -> dict[str, bytes]:
+        """Return the parameter partitions that names belong to, all for None, by AT+SYSFLASH."""
         wanted = (MFG_NVS,) if self.layout == "modern" else namespaces_of(names)
-        places = {name: self.partitions[name] for name in wanted if name in self.partitions}
-        contents = {
-            name: (instead or {}).get(name) or self._read_partition(place, told)
-            for name, place in places.items()
-        }
+        return {name: self.read_partition(name, progress) for name in wanted if name in self.partitions}
+
+    def read_partition(self, name: str, progress: Progress = silent) -> bytes:
+        """Return a partition, by AT+SYSFLASH."""
+        place = self.partitions[name]
+        return read_partition(
+            self.client, place, progress=lambda done: progress(f"reading {name}", done, place.size)
+        )
+
+    def from_partitions(self, contents: Mapping[str, bytes]) -> Firmware:
+        """Return the firmware that partitions of the module make up."""
+        places = {name: self.partitions[name] for name in contents}
         if self.layout == "modern":
             return self._firmware(ModernLayout(NvsPartition.from_bytes(contents[MFG_NVS])), places)
         from esp_at_tools.settings.legacy import LegacyLayout
 
         sizes = {name: place.size for name, place in places.items()}
         return self._firmware(LegacyLayout(contents, sizes), places)
-
-    def _read_partition(self, place: Partition, told: Progress) -> bytes:
-        def shown(done: int) -> None:
-            told(f"reading {place.name}", done, place.size)
-
-        return read_partition(self.client, place, progress=shown)
 
     def _read_entries(self, names: Collection[str] | None, told: Progress) -> Firmware:
         size = self.partitions[MFG_NVS].size if MFG_NVS in self.partitions else UNKNOWN_SIZE
@@ -134,125 +149,6 @@ class Running:
         chip = find_chip(self.info.chip)
         return Firmware(source, layout, dict(places), None, chip.name if chip else "")
 
-    # --- changing ----------------------------------------------------------------------------
-
-    def change(self, request: Request, *, force: bool = False, progress: Progress | None = None) -> Outcome:
-        """Change the module as asked, after the same checks as for a file.
-
-        Returns:
-            What was changed; every change has been read back from the module.
-
-        Raises:
-            InputError: something is impossible; nothing was written.
-            RiskyValueError: something is risky, and ``force`` is not given; nothing was written.
-            DeviceError: the module failed on the way; run again, what is done already is not done anew.
-            CheckFailedError: it does not hold what was written.
-        """
-        told = progress or (lambda _what, _done, _total: None)
-        if self.way == "sysmfg":
-            firmware = self.read(request.names(), told)
-            outcome = modify(firmware, request, force=force)
-            self._write_entries(firmware, outcome.changes, told)
-            return outcome
-        recovery = Recovery(identity(self.client))
-        pending = recovery.pending()
-        firmware = self.read(request.names(), told, pending)
-        outcome = modify(firmware, request, force=force)
-        contents = {**pending, **{patch.name: patch.data for patch in firmware.patches()}}
-        self._replace(contents, recovery, told)
-        said = [f"{name}: an earlier write of it was interrupted; it is complete now" for name in pending]
-        return replace(outcome, warnings=[*outcome.warnings, *said])
-
-    def _write_entries(self, firmware: Firmware, changes: Sequence[Change], told: Progress) -> None:
-        layout = firmware.layout
-        assert isinstance(layout, ModernLayout)  # noqa: S101 - SYSMFG has no other
-        for number, change in enumerate(changes):
-            namespace = _namespace(change.name)
-            told(f"writing {change.name}", number, len(changes))
-            wanted = layout.nvs.get(namespace, change.name)
-            if wanted is None:
-                erase_entry(self.client, namespace, change.name)
-            else:
-                self._write_entry(wanted)
-            if self._entry(namespace, change.name) != wanted:
-                raise CheckFailedError(
-                    f"{self.client.port}: {change.name} does not read back as it was written",
-                    "run it again; a lower rate, or flow control (--flow), may help",
-                )
-
-    def _write_entry(self, entry: NvsEntry) -> None:
-        try:
-            write_entry(self.client, entry)
-        except AtError as error:
-            place = self.partitions.get(MFG_NVS)
-            size = f" of {place.size} bytes" if place else ""
-            raise DeviceError(
-                f"{self.client.port}: the module does not take {entry.key}: {error.message}",
-                f"probably its mfg_nvs{size} is full: remove an item (--unset), or use a shorter chain",
-            ) from error
-
-    def _entry(self, namespace: str, key: str) -> NvsEntry | None:
-        keys = read_keys(self.client, namespace)
-        return read_entry(self.client, namespace, key, keys[key]) if key in keys else None
-
-    def _replace(self, contents: Mapping[str, bytes], recovery: Recovery, told: Progress) -> None:
-        for name, data in contents.items():
-
-            def shown(done: int, name: str = name, size: int = len(data)) -> None:
-                told(f"writing {name}", done, size)
-
-            with recovery.keep(name, data.ljust(self.partitions[name].size, b"\xff")):
-                replace_partition(self.client, self.partitions[name], data, shown)
-
-    # --- whole partitions --------------------------------------------------------------------
-
-    def push(self, firmware: Firmware, progress: Progress | None = None) -> list[str]:
-        """Replace the module's parameter partitions by those of a firmware.
-
-        Returns:
-            The names of the partitions that were written; the others were so already.
-
-        Raises:
-            InputError: it is a firmware for another chip or layout, or does not fit; nothing was written.
-        """
-        told = progress or (lambda _what, _done, _total: None)
-        contents = {
-            name: data
-            for name, data in self._pushable(firmware).items()
-            if self._read_partition(self.partitions[name], told)
-            != data.ljust(self.partitions[name].size, b"\xff")
-        }
-        self._replace(contents, Recovery(identity(self.client)), told)
-        return list(contents)
-
-    def _pushable(self, firmware: Firmware) -> dict[str, bytes]:
-        where, port = firmware.source.path, self.client.port
-        chip = find_chip(self.info.chip)
-        if firmware.chip_name and chip is not None and firmware.chip_name != chip.name:
-            raise InputError(
-                f"{where}: is for {firmware.chip_name}, and the module on {port} is an {chip.title}",
-                "give a firmware for this chip",
-            )
-        if firmware.layout.name != self.layout:
-            raise InputError(
-                f"{where}: has the {firmware.layout.name} layout, the module on {port} the {self.layout} one",
-                "'esp-at-tool migrate' carries settings from one to the other",
-            )
-        contents = {name: data.rstrip(b"\xff") for name, data in firmware.layout.contents().items()}
-        for name, data in contents.items():
-            place = self.partitions.get(name)
-            if place is None:
-                raise InputError(
-                    f"{where}: {name} has no partition on the module, or AT+SYSFLASH does not show it",
-                    "flash it instead: 'esp-at-tool flash --only'",
-                )
-            if len(data) > place.size:
-                raise InputError(
-                    f"{where}: {name} has {len(data)} bytes, its partition on the module {place.size}",
-                    "give contents that are made for this module's partition table",
-                )
-        return contents
-
 
 def namespaces_of(names: Collection[str] | None) -> tuple[str, ...]:
     """Return the namespaces, or legacy partitions, of names and of what is judged together with them."""
@@ -266,7 +162,8 @@ def namespaces_of(names: Collection[str] | None) -> tuple[str, ...]:
     return tuple(name for name in LEGACY_PARTITIONS if name in found)
 
 
-def _namespace(name: str) -> str:
+def namespace_of(name: str) -> str:
+    """Return the namespace of a setting, PKI item or GATT row."""
     if name in SETTINGS:
         return FACTORY_PARAM
     return PKI_ITEMS[name].group if name in PKI_ITEMS else BLE_DATA

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from esp_at_tools.at_port.client import AtClient
 from esp_at_tools.at_port.wire import Trace, Wire
@@ -25,6 +25,7 @@ def connect(
     port: str,
     baud: int = 0,
     *,
+    rates: Sequence[int] = (),
     rtscts: bool = False,
     note: Callable[[str], None] | None = None,
     trace: Trace | None = None,
@@ -37,6 +38,7 @@ def connect(
     Args:
         port: the AT port.
         baud: its rate, 0 to try the usual ones.
+        rates: others that it may have.
         rtscts: the wires CTS and RTS are connected, and the module uses them.
         note: told what is done when the module does not answer at once.
         trace: told of all bytes.
@@ -48,7 +50,7 @@ def connect(
     wire = Wire(port, baud or DEFAULT_BAUD, rtscts=rtscts, trace=trace)
     try:
         client = AtClient(wire)
-        for rate in (baud,) if baud else USUAL_BAUDS:
+        for rate in dict.fromkeys((*((baud,) if baud else USUAL_BAUDS), *rates)):
             wire.baud = rate
             if client.is_there() or client.is_there():
                 if rate != (baud or DEFAULT_BAUD):

@@ -10,10 +10,12 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from esp_at_tools import files
 from esp_at_tools.at_port.client import AtClient, AtError
+from esp_at_tools.formats.partition_table import SECTOR_SIZE
 
 _MAC = re.compile(r'"((?:[0-9a-f]{2}:){5}[0-9a-f]{2})"', re.IGNORECASE)
 _UNSAFE = re.compile(r"[^0-9A-Za-z_-]+")
@@ -37,6 +39,38 @@ def identity(client: AtClient) -> str:
     return _UNSAFE.sub("-", match[1].lower() if match else client.port).strip("-")
 
 
+@dataclass(frozen=True)
+class Interrupted:
+    """A write that has not ended.
+
+    Attributes:
+        wanted: what the partition was to hold.
+        before: what it held; ``b""`` if that is not known.
+    """
+
+    wanted: bytes
+    before: bytes
+
+    def is_what_it_left(self, now: bytes) -> bool:
+        """Tell whether a partition holds what such a write leaves: each sector erased, or partly the one.
+
+        Erasing sets bits and writing clears them, so a sector has at least the bits of what it was to
+        hold, or of what it held. Something else was put there by other means, and is not to be touched.
+        """
+        return all(
+            _has_bits_of(self.wanted, now, start) or _has_bits_of(self.before, now, start)
+            for start in range(0, len(now), SECTOR_SIZE)
+        )
+
+
+def _has_bits_of(contents: bytes, now: bytes, start: int) -> bool:
+    if start >= len(contents):
+        return False
+    size = min(SECTOR_SIZE, len(now) - start)
+    bits = int.from_bytes(contents[start : start + size].ljust(size, b"\xff"), "big")
+    return int.from_bytes(now[start : start + size], "big") & bits == bits
+
+
 class Recovery:
     """The copies for one module.
 
@@ -48,14 +82,22 @@ class Recovery:
         """Nothing is written before it is needed."""
         self.folder = state_folder() / "recovery" / name
 
-    def pending(self) -> Mapping[str, bytes]:
-        """Return name → contents of the partitions whose writing has not ended."""
+    def pending(self) -> Mapping[str, Interrupted]:
+        """Return name → what is known of the partitions whose writing has not ended."""
         found = sorted(self.folder.glob("*.bin")) if self.folder.is_dir() else []
-        return {path.stem: files.read_file(path, "partition") for path in found}
+        return {
+            path.stem: Interrupted(files.read_file(path, "partition"), _read_or_nothing(_before(path)))
+            for path in found
+        }
 
     @contextlib.contextmanager
-    def keep(self, partition: str, data: bytes) -> Iterator[None]:
+    def keep(self, partition: str, wanted: bytes, before: bytes) -> Iterator[None]:
         """Keep a copy until the block has ended without an error.
+
+        Args:
+            partition: its name.
+            wanted: what it is to hold.
+            before: what it holds.
 
         Raises:
             InputError: it cannot be written; nothing has been done to the module then.
@@ -65,8 +107,31 @@ class Recovery:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise files.unreadable(self.folder, error, "folder") from error
-        files.write_file(path, data, private=True)
+        files.write_file(_before(path), before, private=True)
+        files.write_file(path, wanted, private=True)
         yield
+        self.forget(partition)
+
+    def forget(self, partition: str) -> None:
+        """Remove the copy of a partition."""
+        path = self.folder / f"{partition}.bin"
         path.unlink(missing_ok=True)
+        _before(path).unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # another partition of it may be pending
             self.folder.rmdir()
+
+    def set_aside(self, partition: str) -> Path:
+        """Keep the copy of a partition as a file that no later run takes, and return its path."""
+        path = self.folder / f"{partition}.bin"
+        aside = path.with_suffix(".aside")
+        path.replace(aside)
+        _before(path).unlink(missing_ok=True)
+        return aside
+
+
+def _before(path: Path) -> Path:
+    return path.with_suffix(".before")
+
+
+def _read_or_nothing(path: Path) -> bytes:
+    return files.read_file(path, "partition") if path.is_file() else b""

@@ -21,6 +21,8 @@ _DATA = re.compile(
     rb'|\+IPD,(?:[0-9],)?(?P<ipd>[0-9]{1,8})(?:,"[^"\r\n]*",[0-9]{1,5})?:'
 )
 """The beginnings of lines that carry data, with its length."""
+LINE_END = b"\r\n"
+"""What follows data."""
 _CLOSING = {b"OK": True, b"SEND OK": True, b"ERROR": False, b"SEND FAIL": False}
 _CODE = re.compile(rb"ERR CODE:0x([0-9a-fA-F]{1,8})")
 
@@ -37,7 +39,8 @@ class Event:
             ``busy``: it has dropped a command since another is running; ``ready``: it has restarted.
         text: the line, or what stands before the data.
         data: the data.
-        ok: whether the reply is closed by ``OK``.
+        ok: whether the reply is closed by ``OK``, or data by a line end; without that, bytes of the data
+            are lost or too many.
         code: the error code.
     """
 
@@ -84,12 +87,7 @@ class Parser:
             return Event("prompt")
         match = _DATA.match(self._buffer)
         if match is not None:
-            size = int(match["flash"] or match["mfg"] or match["ipd"])
-            end = match.end() + size
-            if len(self._buffer) < end:
-                return None
-            value, self._buffer = self._buffer[match.end() : end], self._buffer[end:]
-            return Event("data", match[0].decode("latin-1"), value)
+            return self._data(match)
         line, end_of_line, rest = self._buffer.partition(b"\n")
         if not end_of_line:
             if len(line) > MAX_LINE:
@@ -97,6 +95,17 @@ class Parser:
             return None
         self._buffer = rest
         return _event(line.rstrip(b"\r"))
+
+    def _data(self, match: re.Match[bytes]) -> Event | None:
+        size = int(match["flash"] or match["mfg"] or match["ipd"])
+        end = match.end() + size
+        follows = b"" if match["ipd"] else LINE_END
+        if len(self._buffer) < end + len(follows):
+            return None
+        value, rest = self._buffer[match.end() : end], self._buffer[end:]
+        whole = rest.startswith(follows)
+        self._buffer = rest[len(follows) :] if whole else rest
+        return Event("data", match[0].decode("latin-1"), value, ok=whole)
 
 
 def _event(line: bytes) -> Event:

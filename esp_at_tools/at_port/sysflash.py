@@ -8,9 +8,10 @@ checked against AT+SYSFLASH? first.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
-from esp_at_tools.at_port.client import FLASH_TIMEOUT, AtClient
-from esp_at_tools.errors import CheckFailedError, DeviceError, InputError
+from esp_at_tools.at_port.client import FLASH_TIMEOUT, AtClient, GarbledError, repeated
+from esp_at_tools.errors import CheckFailedError, InputError
 from esp_at_tools.formats.partition_table import Partition
 
 READ_SIZE = 4096
@@ -38,18 +39,19 @@ def read_partition(
     _check(place, wanted)
     data = b""
     while len(data) < wanted:
-        length = min(READ_SIZE, wanted - len(data))
-        reply = client.command(f'AT+SYSFLASH=2,"{place.name}",{len(data)},{length}')
-        values = [value for head, value in reply.values if head.startswith("+SYSFLASH:")]
-        if len(values) != 1 or len(values[0]) != length:
-            raise DeviceError(
-                f"{client.port}: {place.name} at {len(data):#x}: the reply does not hold {length} bytes",
-                "bytes are lost on the way: a lower rate, or flow control (--flow), may help",
-            )
-        data += values[0]
+        start, length = len(data), min(READ_SIZE, wanted - len(data))
+        data += repeated(partial(_read_piece, client, place, start, length))
         if progress is not None:
             progress(len(data))
     return data
+
+
+def _read_piece(client: AtClient, place: Partition, start: int, length: int) -> bytes:
+    reply = client.command(f'AT+SYSFLASH=2,"{place.name}",{start},{length}')
+    values = [value for head, value in reply.values if head.startswith("+SYSFLASH:")]
+    if len(values) != 1 or len(values[0]) != length or not reply.whole:
+        raise GarbledError(client.port, f"{place.name} at {start:#x}")
+    return values[0]
 
 
 def replace_partition(

@@ -7,9 +7,10 @@ library of v5.0.1.0.
 from __future__ import annotations
 
 import re
+from functools import partial
 
-from esp_at_tools.at_port.client import FLASH_TIMEOUT, AtClient, AtError
-from esp_at_tools.errors import DeviceError, InputError
+from esp_at_tools.at_port.client import FLASH_TIMEOUT, AtClient, AtError, GarbledError, repeated
+from esp_at_tools.errors import InputError
 from esp_at_tools.formats.nvs.model import NvsEntry, NvsType
 
 TYPES: tuple[NvsType, ...] = ("u8", "i8", "u16", "i16", "u32", "i32", "string", "blob")
@@ -21,7 +22,7 @@ READ_SIZE = 1024
 
 _NAMESPACE = re.compile(r'"(?P<name>[^"]*)"')
 _KEY = re.compile(r'"(?P<namespace>[^"]*)","(?P<key>[^"]*)",(?P<type>[1-8])')
-_INTEGER = re.compile(r'"[^"]*","[^"]*",(?P<type>[1-6]),[0-9]+,(?P<value>-?[0-9]+)')
+_INTEGER = re.compile(r'"[^"]*","[^"]*",(?P<type>[1-6]),[0-9]+,(?P<value>-?[0-9]{1,10})')
 
 
 def has_sysmfg(client: AtClient) -> bool:
@@ -35,18 +36,28 @@ def has_sysmfg(client: AtClient) -> bool:
 
 def read_namespaces(client: AtClient) -> tuple[str, ...]:
     """Return the names of the namespaces that hold something."""
-    found = map(_NAMESPACE.fullmatch, client.command("AT+SYSMFG?").of("SYSMFG"))
-    return tuple(dict.fromkeys(match["name"] for match in found if match))
+    found = repeated(lambda: _rows(client, "AT+SYSMFG?", _NAMESPACE, "the namespaces of mfg_nvs"))
+    return tuple(dict.fromkeys(match["name"] for match in found))
 
 
 def read_keys(client: AtClient, namespace: str) -> dict[str, NvsType]:
     """Return the keys of a namespace and their types; none where there is no such namespace."""
     try:
-        lines = client.command(f'AT+SYSMFG=1,"{namespace}"').of("SYSMFG")
+        found = repeated(lambda: _rows(client, f'AT+SYSMFG=1,"{namespace}"', _KEY, namespace))
     except AtError:
         return {}
-    found = (match for match in map(_KEY.fullmatch, lines) if match and match["namespace"] == namespace)
-    return {match["key"]: TYPES[int(match["type"]) - 1] for match in found}
+    return {match["key"]: TYPES[int(match["type"]) - 1] for match in found if match["namespace"] == namespace}
+
+
+def _rows(client: AtClient, command: str, row: re.Pattern[str], what: str) -> list[re.Match[str]]:
+    """Ask a question that is answered by rows, and take each apart."""
+    found = []
+    for line in client.command(command).of("SYSMFG"):
+        match = row.fullmatch(line)
+        if match is None:
+            raise GarbledError(client.port, what)
+        found.append(match)
+    return found
 
 
 def read_entry(client: AtClient, namespace: str, key: str, kind: NvsType) -> NvsEntry:
@@ -62,20 +73,23 @@ def read_entry(client: AtClient, namespace: str, key: str, kind: NvsType) -> Nvs
         DeviceError: the reply is not one to this question.
     """
     if kind not in ("string", "blob"):
-        lines = client.command(f'AT+SYSMFG=1,"{namespace}","{key}"').of("SYSMFG")
-        match = next((match for match in map(_INTEGER.fullmatch, lines) if match), None)
-        if match is None or TYPES[int(match["type"]) - 1] != kind:
-            raise _garbled(client, namespace, key)
-        return NvsEntry(namespace, key, kind, int(match["value"]))
+        return repeated(lambda: _read_integer(client, namespace, key, kind))
     data = b""
     while len(data) <= MAX_VALUE:
-        piece = _read_piece(client, namespace, key, len(data))
+        piece = repeated(partial(_read_piece, client, namespace, key, len(data)))
         data += piece
         if len(piece) < READ_SIZE:
             break
     if kind == "string":
         return NvsEntry(namespace, key, kind, data.rstrip(b"\0").decode("utf-8", "surrogateescape"))
     return NvsEntry(namespace, key, kind, data)
+
+
+def _read_integer(client: AtClient, namespace: str, key: str, kind: NvsType) -> NvsEntry:
+    found = _rows(client, f'AT+SYSMFG=1,"{namespace}","{key}"', _INTEGER, f"{namespace} {key}")
+    if len(found) != 1 or TYPES[int(found[0]["type"]) - 1] != kind:
+        raise GarbledError(client.port, f"{namespace} {key}")
+    return NvsEntry(namespace, key, kind, int(found[0]["value"]))
 
 
 def _read_piece(client: AtClient, namespace: str, key: str, offset: int) -> bytes:
@@ -87,16 +101,19 @@ def _read_piece(client: AtClient, namespace: str, key: str, offset: int) -> byte
         raise
     head = f'+SYSMFG:"{namespace}","{key}",'
     values = [value for said, value in reply.values if said.startswith(head)]
-    if len(values) != 1 or len(values[0]) > READ_SIZE:
-        raise _garbled(client, namespace, key)
+    if len(values) != 1 or len(values[0]) > READ_SIZE or not reply.whole:
+        raise GarbledError(client.port, f"{namespace} {key}")
     return values[0]
 
 
-def _garbled(client: AtClient, namespace: str, key: str) -> DeviceError:
-    return DeviceError(
-        f"{client.port}: the reply about {namespace} {key} cannot be read",
-        "bytes are lost on the way: a lower rate, or flow control (--flow), may help",
-    )
+def carries(entry: NvsEntry) -> bool:
+    """Tell whether AT+SYSMFG can write an entry: it knows no 64-bit numbers, and no empty or long values."""
+    return entry.type in TYPES and (isinstance(entry.value, int) or 0 < len(_bytes_of(entry)) <= MAX_VALUE)
+
+
+def _bytes_of(entry: NvsEntry) -> bytes:
+    assert not isinstance(entry.value, int)  # noqa: S101 - only asked of text and bytes
+    return entry.value if isinstance(entry.value, bytes) else entry.value.encode("utf-8", "surrogateescape")
 
 
 def write_entry(client: AtClient, entry: NvsEntry) -> None:
@@ -106,19 +123,17 @@ def write_entry(client: AtClient, entry: NvsEntry) -> None:
         InputError: a value that this command cannot carry.
         AtError: the module refuses it: no room, or a value that its type does not hold.
     """
-    where = f'"{entry.namespace}","{entry.key}"'
-    number = TYPES.index(entry.type) + 1 if entry.type in TYPES else 0
-    if not number:
-        raise InputError(f"{entry.key}: AT+SYSMFG knows no type {entry.type}", "use 'at push'")
-    if isinstance(entry.value, int):
-        client.command(f"AT+SYSMFG=2,{where},{number},{entry.value}", timeout=FLASH_TIMEOUT)
-        return
-    value = entry.value if isinstance(entry.value, bytes) else entry.value.encode("utf-8", "surrogateescape")
-    if not 0 < len(value) <= MAX_VALUE:
+    if not carries(entry):
         raise InputError(
-            f"{entry.key}: AT+SYSMFG takes 1 to {MAX_VALUE} bytes, this has {len(value)}", "use 'at push'"
+            f"{entry.key}: AT+SYSMFG takes numbers of up to 32 bits, and 1 to {MAX_VALUE} bytes",
+            "leave it out, or change the image and flash it",
         )
-    client.command(f"AT+SYSMFG=2,{where},{number},{len(value)}", value, timeout=FLASH_TIMEOUT)
+    command = f'AT+SYSMFG=2,"{entry.namespace}","{entry.key}",{TYPES.index(entry.type) + 1}'
+    if isinstance(entry.value, int):
+        client.command(f"{command},{entry.value}", timeout=FLASH_TIMEOUT)
+        return
+    value = _bytes_of(entry)
+    client.command(f"{command},{len(value)}", value, timeout=FLASH_TIMEOUT)
 
 
 def erase_entry(client: AtClient, namespace: str, key: str) -> None:

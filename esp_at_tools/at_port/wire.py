@@ -41,6 +41,7 @@ class Wire:
             self._serial.baudrate, self._serial.rtscts = baud, rtscts
             self._serial.timeout = 0
             self._serial.write_timeout = 10
+            self._serial.exclusive = True if "://" not in port else None
             self._serial.dtr = False
             if not rtscts:
                 self._serial.rts = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -65,7 +65,8 @@ def command() -> None:
 
 
 @contextmanager
-def _connected(talk: Output) -> Iterator[AtClient]:
+def _connected(talk: Output, rates: Sequence[int] = ()) -> Iterator[AtClient]:
+    """Connect to the module; ``rates`` are some that it may have besides the usual ones."""
     from esp_at_tools.at_port.finding import connect
     from esp_at_tools.device.ports import choose_ports
 
@@ -79,8 +80,9 @@ def _connected(talk: Output) -> Iterator[AtClient]:
         talk.note(f"{way} {data[:200]!r}{'…' if len(data) > 200 else ''}")
 
     client = connect(
-        port, baud, rtscts=bool(given.get("flow")), note=talk.note, trace=trace if talk.verbose > 1 else None
-    )
+        port, baud, rates=rates, rtscts=bool(given.get("flow")), note=talk.note,
+        trace=trace if talk.verbose > 1 else None,
+    )  # fmt: skip
     try:
         yield client
     finally:
@@ -88,10 +90,10 @@ def _connected(talk: Output) -> Iterator[AtClient]:
 
 
 @contextmanager
-def _running(talk: Output) -> Iterator[Running]:
+def _running(talk: Output, rates: Sequence[int] = ()) -> Iterator[Running]:
     from esp_at_tools.at_port.contents import Running
 
-    with _connected(talk) as client:
+    with _connected(talk, rates) as client:
         yield Running.ask(client)
 
 
@@ -147,12 +149,18 @@ def info() -> None:
         ("AT", known.at_version + (f", commit {known.at_commit}" if known.at_commit else "")),
         ("ESP-IDF", known.sdk_version),
         ("port", f"{module.client.port}, {module.client.wire.baud} baud"),
-        ("parameters", f"{module.layout} layout, by AT+{module.way.upper()}"),
+        ("parameters", _access(module)),
         ("commands", f"{len(commands)}" if commands else "not told"),
     ):
         talk.result(f"{name:11} {value}")
     for each in module.partitions.values():
         talk.result(f"{'partition':11} {each.name:16} {format_size(each.size)} at {each.offset:#x}")
+
+
+def _access(module: Running) -> str:
+    if module.way == "none":
+        return "cannot be reached: no AT+SYSMFG, and AT+SYSFLASH shows none (is at_customize.bin flashed?)"
+    return f"{module.layout} layout, by AT+{module.way.upper()}"
 
 
 def _identity(module: Running) -> dict[str, Any]:
@@ -274,30 +282,41 @@ def set_(
         asked.request.add_profile(profile)
     if asked.request.is_empty:
         raise InputError("nothing to change was asked for", "name a change, e.g. uart_baudrate=921600")
-    with _running(talk) as module:
+    from esp_at_tools.at_port.changing import BAUD, change
+
+    asked_rate = asked.request.settings.get(BAUD)
+    rate = asked_rate if isinstance(asked_rate, int) else 0
+    with _running(talk, [rate] if rate else []) as module:
         with _progress(talk) as progress:
-            outcome = module.change(asked.request, force=force, progress=progress)
+            outcome, restarted = change(module, asked.request, force=force, progress=progress)
         for warning in outcome.warnings:
             talk.warn(warning)
-        _restart(talk, module, restart=restart and bool(outcome.changes))
+        restarted = _restarted(talk, module, restarted, wanted=restart and bool(outcome.changes), rate=rate)
     if talk.json:
-        talk.document({"schema": 1, **_identity(module), **changes_document(outcome), "restarted": restart})
+        talk.document({"schema": 1, **_identity(module), **changes_document(outcome), "restarted": restarted})
         return
     print_changes(talk, outcome)
     if outcome.changes:
-        after = "" if restart else " The module uses it after its next start (--restart, AT+RST)."
-        talk.result(f"Written and read back.{after}")
+        talk.result(f"Written and read back.{_when_used(restarted=restarted)}")
 
 
-def _restart(talk: Output, module: Running, *, restart: bool) -> None:
-    if not restart:
-        return
+def _restarted(talk: Output, module: Running, restarted: bool, *, wanted: bool, rate: int = 0) -> bool:
+    """Restart the module if that is wanted; tell whether it has started again since it was written."""
+    if not wanted:
+        return restarted
     from esp_at_tools.at_port.client import NoReplyError
 
     try:
-        module.client.restart()
-    except NoReplyError:
-        talk.warn("the module restarts, and is not heard: perhaps it now has another rate or other pins")
+        module.client.restart(rate)
+    except NoReplyError as error:
+        talk.warn(f"{error.message}: {error.hint}")
+    return True
+
+
+def _when_used(*, restarted: bool) -> str:
+    if restarted:
+        return " The module was restarted and uses it."
+    return " The module uses it after its next start (--restart, AT+RST)."
 
 
 @command.command("push", short_help="Replace all parameters by those of a firmware.")
@@ -312,22 +331,28 @@ def push(input_path: Path, restart: bool) -> None:
     INPUT is a lone mfg_nvs.bin, an image, a release or a build folder for the same chip. It goes over
     AT+SYSFLASH: erased, written, read back; what is so already is left alone.
     """
+    from esp_at_tools.at_port.changing import push as push_to
     from esp_at_tools.firmware.firmware import Firmware
 
     talk = current_output()
     firmware = Firmware.open(input_path)
     with _running(talk) as module:
         with _progress(talk) as progress:
-            written = module.push(firmware, progress)
-        _restart(talk, module, restart=restart and bool(written))
+            done = push_to(module, firmware, progress)
+        for warning in done.warnings:
+            talk.warn(warning)
+        asked = restart and bool(done.written) and not done.restarted
+        restarted = _restarted(talk, module, done.restarted, wanted=asked)
     if talk.json:
-        talk.document({"schema": 1, **_identity(module), "written": written, "restarted": restart})
+        talk.document({
+            "schema": 1, **_identity(module), "written": done.written, "warnings": done.warnings,
+            "restarted": restarted,
+        })  # fmt: skip
         return
-    if not written:
+    if not done.written:
         talk.result("Nothing to do: the module holds all of it already.")
         return
-    after = "" if restart else " The module uses it after its next start (--restart, AT+RST)."
-    talk.result(f"Written and read back: {', '.join(written)}.{after}")
+    talk.result(f"Written and read back: {', '.join(done.written)}.{_when_used(restarted=restarted)}")
 
 
 # --- by hand -------------------------------------------------------------------------------------

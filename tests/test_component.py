@@ -227,6 +227,14 @@ def test_elsewhere_the_readme_and_the_report_tell_the_variable(cli, tmp_path, mo
     assert "AT_CUSTOM_COMPONENTS" in (tmp_path / "hello" / "README.md").read_text()
 
 
+def test_an_older_version_finds_components_in_its_folder_alone(cli, tmp_path):
+    root = checkout(tmp_path / "esp-at", macro=False)
+    done = cli("component", "new", "hello", "--project", root, "--dir", tmp_path)
+    assert done.status == 0
+    assert "copy it into components" in done.out
+    assert "AT_CUSTOM_COMPONENTS" not in done.out + (tmp_path / "hello" / "README.md").read_text()
+
+
 def test_the_same_call_writes_the_same_bytes(cli, tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()

@@ -61,5 +61,7 @@ def new(name: str, at_command: str | None, project: Path | None, folder: Path | 
     talk.result(f"What {made.command} does is {made.name}_run() in {made.folder / f'{made.name}.c'}.")
     if made.inside:
         talk.result("The next build has it.")
+    elif not made.variable:
+        talk.result("To have it in a build, copy it into components of the checkout.")
     else:
         talk.result(f"To have it in a build, set AT_CUSTOM_COMPONENTS={made.folder.resolve()}")

@@ -71,6 +71,7 @@ class NewComponent:
         name: of the component; its files and functions begin with it.
         command: ``AT+HELLO``.
         inside: it is in ``components/`` of a checkout, where the build finds it by itself.
+        variable: elsewhere the build finds it by ``AT_CUSTOM_COMPONENTS``; older versions do not.
         files: relative path → contents.
     """
 
@@ -78,6 +79,7 @@ class NewComponent:
     name: str
     command: str
     inside: bool
+    variable: bool
     files: dict[str, bytes]
 
 
@@ -113,7 +115,7 @@ def new_component(
     inside = project is not None and _same(home, project / COMPONENTS)
     macro = project is None or _has_macro(project)
     files = _render(name, text, macro=macro, inside=inside)
-    return NewComponent(folder, name, f"AT{text}", inside, files)
+    return NewComponent(folder, name, f"AT{text}", inside, macro, files)
 
 
 def write_component(component: NewComponent) -> None:

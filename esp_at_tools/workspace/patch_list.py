@@ -16,7 +16,7 @@ main branch in 2026.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,6 +50,8 @@ class Patch:
         dependencies: the variables or options that must be there.
         marked: esp-at's own tool leaves a copy of the patch where it has applied it, and goes by that.
         place: the list.
+        by_chance: the entry does not name the chip, but one in whose name it is: esp-at before 2026 looks
+            for ``esp32`` in the text ``esp32c5, esp32c61``. Such a patch goes in if it fits.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Patch:
     dependencies: tuple[str, ...]
     marked: bool
     place: Path
+    by_chance: bool = False
 
     @property
     def is_diff(self) -> bool:
@@ -105,8 +108,7 @@ def read_common_list(
         folder: where the list and the patches are.
         text: the list.
         target: ``esp32c3``.
-        exact: the chips of an entry are names; before 2026 they were a text in which the chip's name was
-            searched, so that ``esp32`` is in ``esp32c2, esp32c6``.
+        exact: the chips of an entry are names, not a text in which the chip's name is searched.
         defaults: chips of an entry that names none; none for all.
 
     Raises:
@@ -114,7 +116,10 @@ def read_common_list(
     """
     found = []
     for name, section in _sections(folder / LIST_NAME, text):
-        if not _is_for(target, section.get("target"), exact=exact, defaults=defaults):
+        listed = section.get("target")
+        names = _names(listed, defaults)
+        by_chance = not exact and target not in names and target in (listed or "")
+        if names and target not in names and not by_chance:
             continue
         when = section.get("when", BEFORE)
         if when not in (BEFORE, AFTER):
@@ -125,14 +130,13 @@ def read_common_list(
         dependencies = tuple(each.strip("'") for each in depends.split(", ")) if depends else ()
         note = section.get("description", section.get("note", ""))
         path = section.get("path", _DEFAULT_PATH)
-        found.append(_patch(folder, name, path, note, when, dependencies, marked=True))
+        patch = _patch(folder, name, path, note, when, dependencies, marked=True)
+        found.append(replace(patch, by_chance=by_chance))
     return tuple(found)
 
 
-def _is_for(target: str, listed: str | None, *, exact: bool, defaults: tuple[str, ...]) -> bool:
-    if listed is None:
-        return not defaults or target in defaults
-    return target in ([each.strip().strip("'") for each in listed.split(",")] if exact else listed)
+def _names(listed: str | None, defaults: tuple[str, ...]) -> tuple[str, ...]:
+    return defaults if listed is None else tuple(each.strip().strip("'") for each in listed.split(","))
 
 
 def read_module_list(folder: Path, text: str) -> tuple[Patch, ...]:

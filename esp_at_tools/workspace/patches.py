@@ -47,8 +47,8 @@ class PatchState:
         patch: the patch.
         state: ``applied``; ``included`` (in the commit itself, so nothing is to be done or taken back);
             ``missing`` (it is not in, and fits); ``conflicting`` (not in, and does not fit);
-            ``not needed`` (an option or variable that it depends on is not there); ``undecided`` (that
-            takes an sdkconfig, and there is none yet).
+            ``not needed`` (an option or variable that it depends on is not there, or it is for another
+            chip); ``undecided`` (that takes an sdkconfig, and there is none yet).
         message: of a conflict, which file and hunk.
         hint: what to do about it.
         marked: esp-at's own tool takes it for applied, and would not apply it.
@@ -315,6 +315,8 @@ class _Bench:
         except InputError as error:
             return PatchState(patch, CONFLICTING, error.message, error.hint)
         said = self._apply(place, patch)
+        if said and patch.by_chance:
+            return PatchState(patch, NOT_NEEDED)
         return _conflict(self._ground, patch, said) if said else PatchState(patch, MISSING)
 
     def _apply(self, place: _Place, patch: Patch, *, reverse: bool = False) -> str:

@@ -359,7 +359,7 @@ def make_idf(folder: Path) -> StandIn:
     commit(lib)
     git(lib, "submodule", "--quiet", "add", "../deep.git", "deep")
     commit(lib)
-    write(idf / "Kconfig", 'mainmenu "Stand-in"\n')
+    write(idf / "README.md", "a stand-in\n")
     write(idf / "tools/idf_tools.py", IDF_TOOLS)
     write(idf / "tools/idf.py", IDF_PY)
     version = "set(IDF_VERSION_MAJOR 5)\nset(IDF_VERSION_MINOR 4)\nset(IDF_VERSION_PATCH 4)\n"

@@ -126,6 +126,15 @@ def command(
         flash_size=_flash_size(flash_size),
         partition_sizes=_partition_sizes(partitions),
     )
+    if given.kind == "tree" and not config_only:
+        from esp_at_tools.cli.build_checkout import Asked as AskedOfCheckout
+        from esp_at_tools.cli.build_checkout import build_checkout
+
+        if output is not None:
+            _check_inputs(output, [fs_image, pki])
+        project = given.path or Path()
+        build_checkout(talk, AskedOfCheckout(project, names, all_modules, output, options, jobs, dry_run))
+        return
     modules = _modules(given, names, all_modules=all_modules, folder=folder)
     target = output or DEFAULT_OUTPUT
     _check_inputs(target, [given.path, fs_image, pki])

@@ -30,6 +30,7 @@ COMMANDS = {
     "pki": "Check, generate and import certificates and private keys.",
     "partition": "Convert and check partition tables.",
     "build": "Make a complete build folder without a compiler.",
+    "install": "Install ESP-IDF and its tools for a module of a checkout.",
     "menuconfig": "Change options of a module in ESP-IDF's menu, and keep them.",
     "sdkconfig": "Resolve a full sdkconfig without cmake; compare two.",
     "component": "Make a component with an AT command of your own.",

@@ -191,6 +191,7 @@ def compile_module(
     line: Callable[[str], None],
     *,
     silence: bool,
+    hide: Callable[[str], str] = str,
 ) -> Path:
     """Run ``idf.py build`` and return its log.
 
@@ -200,6 +201,7 @@ def compile_module(
         environment: of :func:`esp_at_tools.workspace.environment.build_environment`.
         line: gets each line that is printed.
         silence: the variant without log, for what an overflow suggests.
+        hide: takes secrets out of a line before it is shown or logged.
 
     Raises:
         ExternalToolError: the build failed; the message has the first lines that say why, and the log.
@@ -208,7 +210,9 @@ def compile_module(
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / LOG
     command = idf_command(environment, module, ["build"])
-    ended = run_followed(command, cwd=checkout.root, environment=environment.variables, line=line, log=log)
+    ended = run_followed(
+        command, cwd=checkout.root, environment=environment.variables, line=line, log=log, hide=hide
+    )
     if ended.status:
         raise failure(checkout, module, ended.lines, log, status=ended.status, silence=silence)
     return log

@@ -46,6 +46,7 @@ def run_followed(
     environment: Mapping[str, str],
     line: Callable[[str], None],
     log: Path | None = None,
+    hide: Callable[[str], str] = str,
 ) -> Ended:
     """Run a program and give each line that it prints to ``line`` as it comes.
 
@@ -55,6 +56,7 @@ def run_followed(
         environment: all of its variables.
         line: gets each line, without its end; a line that is written over another counts as one too.
         log: a file that gets all of its output, and is replaced; None for none.
+        hide: takes secrets out of a line before anybody sees it.
 
     Raises:
         ExternalToolError: it cannot be started.
@@ -65,7 +67,11 @@ def run_followed(
         process = _started(command, cwd, environment)
         kept: deque[str] = deque(maxlen=_MAX_KEPT)
         with _ended_with_us(process):
-            for text in _lines(process.stdout, stream):
+            for said in _lines(process.stdout):
+                text = hide(said)
+                if stream is not None:
+                    stream.write(f"{text}\n".encode("utf-8", "replace"))
+                    stream.flush()
                 kept.append(text)
                 line(text)
             process.wait()
@@ -103,12 +109,9 @@ def _started(command: Sequence[str], cwd: Path, environment: Mapping[str, str]) 
         ) from error
 
 
-def _lines(stream: IO[bytes] | None, log: IO[bytes] | None) -> Iterator[str]:
+def _lines(stream: IO[bytes] | None) -> Iterator[str]:
     pending = b""
     while stream is not None and (chunk := os.read(stream.fileno(), 1 << 16)):
-        if log is not None:
-            log.write(chunk)
-            log.flush()
         *whole, pending = (pending + chunk).replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
         if len(pending) > _MAX_LINE:
             whole, pending = [*whole, pending], b""

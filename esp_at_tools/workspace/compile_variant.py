@@ -75,6 +75,8 @@ def _set_aside(place: Path, owner: str) -> list[str]:
     if kept is None:
         raise InputError(f"{place.with_name(name)}: there are {_MAX_KEPT} of them", "remove old ones")
     place.rename(kept)
+    if kept.is_dir():
+        (kept / ".gitignore").write_text("*\n")  # as esp-at itself has it for build/
     return [f"{place.name} of {owner or 'another module'} is kept as {kept.name}"]
 
 

@@ -9,6 +9,7 @@ Source: ``at_sync_submodule`` in ``build.py`` of esp-at v5.0.1.0.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from esp_at_tools.errors import ExternalToolError, InputError
@@ -158,6 +159,22 @@ def _fetch_here(git: Git, wanted: Wanted, follow: Follow) -> None:
 # --- an ESP-IDF elsewhere ----------------------------------------------------------------------
 
 
+def why_not(wanted: Wanted, folder: Path) -> str:
+    """Return why an ESP-IDF elsewhere cannot be the one that is wanted, ``""`` if it can.
+
+    Raises:
+        ExternalToolError: git is not installed.
+    """
+    state = look(folder)
+    if not state.is_repository or not (folder / "tools/idf_tools.py").is_file():
+        return f"{folder}: is no clone of ESP-IDF"
+    there = replace(wanted, place=folder)
+    if not state.is_at(wanted.commit):
+        return explain_mismatch(there, state)
+    absent = absent_submodules(there, state)
+    return f"{folder}: lacks submodules: {few(absent)}" if absent else ""
+
+
 def use_existing(wanted: Wanted, folder: Path) -> str:
     """Make the place a link to an ESP-IDF elsewhere, which must be the pinned commit and is not changed.
 
@@ -166,19 +183,13 @@ def use_existing(wanted: Wanted, folder: Path) -> str:
     Raises:
         InputError: it is no ESP-IDF, not that commit, lacks submodules, or something stands in the place.
     """
-    state = look(folder)
-    if not state.is_repository or not (folder / "tools/idf_tools.py").is_file():
+    reason = why_not(wanted, folder)
+    if reason:
         raise InputError(
-            f"{folder}: is no clone of ESP-IDF", "give the folder that has tools/idf_tools.py and .git in it"
-        )
-    there = Wanted(wanted.name, folder, wanted.repository, wanted.reference, wanted.commit)
-    if not state.is_at(wanted.commit):
-        raise InputError(
-            f"{explain_mismatch(there, state)}; the AT library may fail with another one",
+            f"{reason}; the AT library may fail with another one",
             f"in it: git checkout {wanted.commit} && git submodule update --init --recursive; or leave it"
             " out, and the right one is cloned beside the sources",
         )
-    _check_submodules(there, state)
     return _link(wanted.place, folder)
 
 

@@ -7,6 +7,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -47,6 +48,29 @@ INTERRUPTED = 130
 """128 + SIGINT, as shells have it."""
 
 
+_FOR_ACTION = "esp_at_tools.for_action"
+
+
+def _idf_action(
+    args: list[str], given: dict[str, str], near: str
+) -> tuple[str, click.Command, list[str]] | None:
+    """Return the command that hands an action to idf.py, None outside of a checkout."""
+    from esp_at_tools.cli.idf_action import PROJECT, action_command, project_of
+    from esp_at_tools.workspace.checkout import is_checkout
+
+    before = Path(given[PROJECT]) if PROJECT in given else None
+    project, left = project_of(args, before)
+    if not is_checkout(project):
+        return None
+    options = [word for name, value in given.items() if name != PROJECT for word in (name, value)]
+    return args[0], action_command(project, options, near), left
+
+
+def _keep_for_action(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        ctx.meta.setdefault(_FOR_ACTION, {})[param.opts[0]] = value
+
+
 class LazyGroup(click.Group):
     """A group that loads a command's module when that command is called, not before."""
 
@@ -68,15 +92,22 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does, with the nearest command named when there is none of that name."""
-        name = args[0]
-        if not name.startswith("-") and self.get_command(ctx, name) is None:
-            import difflib
+        """As click does; a name that is none is an action of idf.py in a checkout, and else an error.
 
-            near = difflib.get_close_matches(name.replace("_", "-"), COMMANDS, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"the commands are: {', '.join(COMMANDS)}"
-            raise click.UsageError(f"there is no command {name!r}; {hint}", ctx)
-        return super().resolve_command(ctx, args)
+        What stood before the name for idf.py goes to the command behind it.
+        """
+        name = args[0]
+        given = ctx.meta.get(_FOR_ACTION, {})
+        if name.startswith("-") or self.get_command(ctx, name) is not None:
+            args = [name, *(word for pair in given.items() for word in pair), *args[1:]]
+            return super().resolve_command(ctx, args)
+        import difflib
+
+        near = difflib.get_close_matches(name.replace("_", "-"), COMMANDS, n=1)
+        if action := _idf_action(args, given, near[0] if near else ""):
+            return action
+        hint = f"did you mean {near[0]!r}?" if near else f"the commands are: {', '.join(COMMANDS)}"
+        raise click.UsageError(f"there is no command {name!r}; {hint}", ctx)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without loading any of them."""
@@ -97,9 +128,35 @@ def with_hyphens(name: str) -> str:
     "3 serial port or device, 4 an external tool failed.",
 )
 @click.version_option(__version__, prog_name="esp-at-tool")
+@click.option(
+    "-p",
+    "--port",
+    metavar="PORT",
+    expose_value=False,
+    callback=_keep_for_action,
+    help="The serial port, for the command or action behind it.",
+)
+@click.option(
+    "-b",
+    "--baud",
+    metavar="BAUD",
+    expose_value=False,
+    callback=_keep_for_action,
+    help="The baud rate, likewise.",
+)
+@click.option(
+    "--project",
+    metavar="DIR",
+    expose_value=False,
+    callback=_keep_for_action,
+    help="The checkout of esp-at, likewise.  [default: the current folder]",
+)
 @talk_options
 def program() -> None:
-    """Inspect, patch, compare and flash ESP-AT firmware."""
+    """Inspect, patch, compare, build and flash ESP-AT firmware.
+
+    In a checkout of esp-at, any action of idf.py is a command too: size, monitor, fullclean, ….
+    """
 
 
 def exit_status(error: EspAtError) -> int:

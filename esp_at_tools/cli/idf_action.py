@@ -1,0 +1,96 @@
+"""Any action of idf.py that is no command of this program: it goes there as it is, in its environment.
+
+``-p``, ``-b`` and ``--project`` may stand before the action. Behind it, ``--project`` alone is taken out; all
+else is idf.py's.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from esp_at_tools.cli.common import Output, current_output
+from esp_at_tools.errors import ExternalToolError, InputError
+
+PROJECT = "--project"
+_INTERRUPTED = 130
+
+
+def project_of(args: Sequence[str], before: Path | None) -> tuple[Path, list[str]]:
+    """Return the checkout, and the arguments without the option that names it.
+
+    Args:
+        args: the action and what stands behind it.
+        before: what the option says before the action, None where it does not stand there.
+
+    Raises:
+        InputError: the option names no folder.
+    """
+    project, left, words = before or Path(), list[str](), list(args)
+    while words:
+        word = words.pop(0)
+        name, equals, value = word.partition("=")
+        if name != PROJECT:
+            left.append(word)
+            continue
+        if not equals:
+            value = words.pop(0) if words else ""
+        if not value:
+            raise InputError(f"{PROJECT}: the path is missing", "give the folder of the checkout")
+        project = Path(value)
+    return project, left
+
+
+def action_command(project: Path, options: Sequence[str], near: str) -> click.Command:
+    """Return the command that hands its arguments to idf.py.
+
+    Args:
+        project: the checkout.
+        options: those of idf.py that stood before the action.
+        near: the nearest command of this program, ``""`` for none; named when idf.py fails.
+    """
+
+    @click.command(
+        "idf.py",
+        add_help_option=False,
+        context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    )
+    @click.argument("args", nargs=-1, type=click.UNPROCESSED)
+    def action(args: tuple[str, ...]) -> None:
+        """Hand an action to idf.py."""
+        run_action(current_output(), project, [*options, *args], near)
+
+    return action
+
+
+def run_action(talk: Output, project: Path, args: Sequence[str], near: str = "") -> None:
+    """Run idf.py with arguments, as build.py does.
+
+    Raises:
+        InputError: no module is chosen, or something of the user's is in the way.
+        ExternalToolError: the environment is not installed, or idf.py failed.
+    """
+    from esp_at_tools.cli.build_checkout import open_checkout, prepare
+    from esp_at_tools.cli.choose_module import choose
+    from esp_at_tools.cli.live import Live
+    from esp_at_tools.workspace.compile import check_paths, run_interactive
+    from esp_at_tools.workspace.compile_result import write_download_config
+    from esp_at_tools.workspace.compile_variant import BUILD
+
+    checkout = open_checkout(project)
+    check_paths(checkout.root)
+    chosen = choose(checkout, "", silence=False)
+    with Live(talk) as live:
+        environment = prepare(talk, live, checkout, chosen, None)
+    status = run_interactive(checkout, chosen.module, environment, args)
+    if status in (_INTERRUPTED, -signal.SIGINT):
+        raise click.exceptions.Exit(_INTERRUPTED)
+    if status:
+        hint = f"did you mean {near!r}, a command of esp-at-tool?" if near else ""
+        raise ExternalToolError(
+            f"idf.py {' '.join(args)}: exit status {status}", hint or "what it printed says why"
+        )
+    write_download_config(checkout.root / BUILD)

@@ -104,7 +104,7 @@ def check_collection(
         CollectionFinding(item.name, each) for item in judged for each in check_one(item, now=now, tls=tls)
     ]
     roles = {item.role for item in judged}
-    for role, parts in by_role(items).items():
+    for role, parts in _by_role(items).items():
         if role not in roles:
             continue
         data = {kind: part.data for kind, part in parts.items()}
@@ -118,7 +118,7 @@ def check_collection(
     return [each for level in LEVELS for each in found if each.finding.level == level]
 
 
-def by_role(items: Sequence[CollectedItem]) -> dict[str, dict[PkiKind, CollectedItem]]:
+def _by_role(items: Sequence[CollectedItem]) -> dict[str, dict[PkiKind, CollectedItem]]:
     """Return the items by set and kind; of several of one kind, the first."""
     roles: dict[str, dict[PkiKind, CollectedItem]] = {}
     for item in items:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from esp_at_tools.errors import InputError
 from esp_at_tools.pki.file_names import SUFFIXES, item_by_path
-from esp_at_tools.pki.names import PKI_ITEMS, PkiKind
-from esp_at_tools.pki.sniff import Sniffed, list_files, sniff
+from esp_at_tools.pki.names import PKI_ITEMS
+from esp_at_tools.pki.sniff import Sniffed, kind_of, list_files, sniff
 
 PROFILE_NAME = "profile.yaml"
 """What a profile beside the files is called; it tells what each of them is for."""
@@ -63,23 +63,13 @@ def _check_unrelated(path: Path) -> None:
     if not found.usable:
         hint = f"{found.hint}, or move it out of the folder"
         raise InputError(f"{path}: {found.problem}, and is named for no item", hint)
-    names = ", ".join(candidates(found))
+    names = ", ".join(_candidates(found))
     hint = f"name it for what it is for ({names}), or 'esp-at-tool pki import' makes a profile"
     what = {"ca": "a CA certificate", "certificate": "a certificate", "private_key": "a private key"}
     raise InputError(f"{path}: is {what[kind_of(found)]}, but its name tells not what for", hint)
 
 
-def kind_of(found: Sniffed) -> PkiKind:
-    """Return what a usable file is; a certificate without constraints that signed itself is a CA."""
-    info = found.info
-    if info is None:
-        raise ValueError("it is not usable")
-    if info.kind == "certificate" and info.is_ca is None and info.subject == info.issuer:
-        return "ca"
-    return info.kind
-
-
-def candidates(found: Sniffed) -> list[str]:
+def _candidates(found: Sniffed) -> list[str]:
     """Return what a usable file could be called, with ``.pem`` or ``.der``."""
     suffix = found.info.format if found.info else "pem"
     kind = kind_of(found)

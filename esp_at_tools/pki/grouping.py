@@ -12,10 +12,9 @@ from esp_at_tools.formats.pki_list import PkiList
 from esp_at_tools.pki.checks import Finding
 from esp_at_tools.pki.collection import CollectedItem, CollectionFinding
 from esp_at_tools.pki.file_names import SUFFIXES, item_by_path
-from esp_at_tools.pki.folder import kind_of
-from esp_at_tools.pki.items import PKI_LIST_MAGIC, read_pki
+from esp_at_tools.pki.items import read_pki
 from esp_at_tools.pki.names import PKI_GROUPS, PKI_ITEMS, PkiKind
-from esp_at_tools.pki.sniff import Sniffed, list_files, sniff
+from esp_at_tools.pki.sniff import Sniffed, kind_of, list_files, sniff
 
 _DEPTH = 3
 _KIND_WORDS = re.compile(
@@ -76,7 +75,7 @@ class _Gathering:
 def _unwrapped(file: Sniffed) -> list[CollectedItem]:
     """Return the items of a partition of the older layout, where the file's name tells which it is."""
     group = file.path.stem.lower()
-    if not file.data.startswith(PKI_LIST_MAGIC) or group not in PKI_GROUPS:
+    if group not in PKI_GROUPS:
         return []
     try:
         members = PkiList.from_bytes(file.data).items

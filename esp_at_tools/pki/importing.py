@@ -18,10 +18,10 @@ from esp_at_tools.pki.chain import Authorities, find_chain
 from esp_at_tools.pki.collection import CollectedItem, purpose_of
 from esp_at_tools.pki.extension_checks import suits
 from esp_at_tools.pki.file_names import item_by_path
-from esp_at_tools.pki.folder import PROFILE_NAME, kind_of
+from esp_at_tools.pki.folder import PROFILE_NAME
 from esp_at_tools.pki.items import PkiInfo, describe, load
 from esp_at_tools.pki.names import PKI_ITEMS, PKI_SETS
-from esp_at_tools.pki.sniff import Sniffed, list_files, sniff
+from esp_at_tools.pki.sniff import Sniffed, kind_of, list_files, sniff
 
 if TYPE_CHECKING:
     from cryptography import x509

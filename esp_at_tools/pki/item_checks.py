@@ -34,8 +34,8 @@ SOON = timedelta(days=30)
 MIN_RSA_BITS = 2048
 """Smaller keys are refused by mbedTLS's default profile and by most servers."""
 
-
 Purpose = Literal["", "server", "client"]
+"""Which side of a connection a certificate is for."""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 from esp_at_tools.errors import EspAtError, FormatError
 from esp_at_tools.pki import pem
+from esp_at_tools.pki.foreign import GIVE, what_der_is, what_file_is, what_label_is
 from esp_at_tools.pki.names import PkiKind
 
 if TYPE_CHECKING:
@@ -30,8 +31,6 @@ MAX_SIZE = 1 << 20
 Level = Literal["error", "warning", "info"]
 """How bad a finding is."""
 LEVELS: tuple[Level, ...] = ("error", "warning", "info")
-
-_GIVE = "give a certificate or a private key, PEM or DER"
 
 
 class NotPkiError(FormatError):
@@ -120,7 +119,7 @@ def without_warnings() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quietly(message: str, hint: str = _GIVE) -> Iterator[None]:
+def _quietly(message: str, hint: str = GIVE) -> Iterator[None]:
     """Turn whatever the library raises into a FormatError with ``message``; drop its warnings."""
     try:
         with without_warnings():
@@ -206,71 +205,6 @@ def _parse_certificate(der: bytes) -> x509.Certificate:
     return certificate
 
 
-_FOREIGN_LABELS = {
-    "CERTIFICATE REQUEST": ("a certificate signing request", "give the certificate that was issued for it"),
-    "NEW CERTIFICATE REQUEST": (
-        "a certificate signing request",
-        "give the certificate that was issued for it",
-    ),
-    "PUBLIC KEY": ("a public key", "give the certificate or the private key"),
-    "RSA PUBLIC KEY": ("a public key", "give the certificate or the private key"),
-    "OPENSSH PRIVATE KEY": ("an OpenSSH key", "convert it: ssh-keygen -p -m PEM -f FILE"),
-    "PKCS7": ("PKCS#7", "convert it: openssl pkcs7 -print_certs -in FILE"),
-    "CMS": ("PKCS#7", "convert it: openssl pkcs7 -print_certs -in FILE"),
-    "X509 CRL": ("a revocation list", _GIVE),
-    "TRUSTED CERTIFICATE": ("an OpenSSL trusted certificate", "convert it: openssl x509 -in FILE"),
-    "X509 CERTIFICATE": ("a certificate under an old label", "convert it: openssl x509 -in FILE"),
-    "DSA PRIVATE KEY": ("a DSA key, which the firmware does not know", "use an EC or RSA key"),
-    "EC PARAMETERS": ("curve parameters without a key", _GIVE),
-    "DH PARAMETERS": ("Diffie-Hellman parameters", _GIVE),
-}
-"""PEM labels of other things: what each is, and what to do."""
-
-_KEYSTORE = (
-    "a Java key store",
-    "convert it: keytool -importkeystore -srckeystore FILE -deststoretype PKCS12 -destkeystore NEW.p12",
-)
-PKI_LIST_MAGIC = b"\xf1\xf1"
-_FOREIGN_FILES = {
-    PKI_LIST_MAGIC: (
-        "a partition of firmware before v3.0, which has a header before each item",
-        "give the certificate or key itself; 'esp-at-tool pki check FILE' looks into it",
-    ),
-    b"\xfe\xed\xfe\xed": _KEYSTORE,
-    b"\xce\xce\xce\xce": _KEYSTORE,
-    b"PuTTY-User-Key-File": ("a PuTTY key", "convert it: puttygen FILE -O private-openssh -o NEW"),
-    b"ssh-": ("an SSH public key", _GIVE),
-}
-"""Beginnings of files of other kinds: what each is, and what to do."""
-
-_UNPACK_PKCS12 = (
-    "take it apart: openssl pkcs12 -in FILE -clcerts -nokeys -out device.crt, "
-    "openssl pkcs12 -in FILE -nocerts -nodes -out device.key"
-)
-_PKCS7_OID = bytes.fromhex("06092a864886f70d0107")
-
-
-def _what_der_is(data: bytes) -> tuple[str, str]:
-    """Return what DER that is neither certificate nor key is, ``""`` for nothing known, and what to do."""
-    from cryptography.hazmat.primitives.serialization import load_der_public_key
-    from cryptography.x509 import load_der_x509_crl, load_der_x509_csr
-
-    at = data.find(_PKCS7_OID, 0, 64)
-    if at >= 0 and b"\x02\x01\x03" in data[:at]:  # PFX begins with its version, 3
-        return "PKCS#12", _UNPACK_PKCS12
-    if at >= 0:
-        return _FOREIGN_LABELS["PKCS7"]
-    for load, label in (
-        (load_der_x509_csr, "CERTIFICATE REQUEST"),
-        (load_der_x509_crl, "X509 CRL"),
-        (load_der_public_key, "PUBLIC KEY"),
-    ):
-        with contextlib.suppress(FormatError), _quietly(label):
-            load(data)
-            return _FOREIGN_LABELS[label]
-    return "", _GIVE
-
-
 def _der_size(data: bytes) -> int:
     """Return the bytes that a DER element says it has, header included; 0 if it does not say."""
     if len(data) < 2 or data[1] == 0x80:
@@ -298,7 +232,7 @@ def _from_der(data: bytes, name: str, expected: PkiKind | None) -> Contents:
     for read in (key, certificate) if expected == "private_key" else (certificate, key):
         with contextlib.suppress(FormatError):
             return read()
-    what, hint = _what_der_is(der)
+    what, hint = what_der_is(der)
     raise (ForeignPkiError if what else NotPkiError)(
         f"{name}: is {what or 'neither a certificate nor a private key'}", hint
     )
@@ -333,9 +267,9 @@ def load(data: bytes, name: str, expected: PkiKind | None = None) -> Contents:
         FormatError: it is neither a certificate nor a private key; the message says what it is.
     """
     if not data.strip(b"\0 \t\r\n"):
-        raise NotPkiError(f"{name}: is empty", _GIVE)
+        raise NotPkiError(f"{name}: is empty", GIVE)
     if len(data) > MAX_SIZE:
-        raise NotPkiError(f"{name}: {len(data)} bytes, larger than any certificate partition", _GIVE)
+        raise NotPkiError(f"{name}: {len(data)} bytes, larger than any certificate partition", GIVE)
     if _looks_utf16(data):
         raise FormatError(
             f"{name}: is UTF-16 text, which the firmware cannot read", "save it as ASCII or UTF-8"
@@ -345,16 +279,16 @@ def load(data: bytes, name: str, expected: PkiKind | None = None) -> Contents:
     if known:
         return _from_pem(known, name, expected)
     if blocks:
-        what, hint = _FOREIGN_LABELS.get(blocks[0].label, (f"PEM of the kind {blocks[0].label}", _GIVE))
+        what, hint = what_label_is(blocks[0].label)
         raise ForeignPkiError(f"{name}: is {what}", hint)
-    for beginning, (what, hint) in _FOREIGN_FILES.items():
-        if data.startswith(beginning):
-            raise ForeignPkiError(f"{name}: is {what}", hint)
+    what, hint = what_file_is(data)
+    if what:
+        raise ForeignPkiError(f"{name}: is {what}", hint)
     if data[0] == 0x30:  # SEQUENCE, with which every certificate and key begins
         return _from_der(data, name, expected)
     if b"-----BEGIN " in data:
-        raise FormatError(f"{name}: a NUL or an unknown label hides its PEM text from the firmware", _GIVE)
-    raise NotPkiError(f"{name}: is neither PEM nor DER", _GIVE)
+        raise FormatError(f"{name}: a NUL or an unknown label hides its PEM text from the firmware", GIVE)
+    raise NotPkiError(f"{name}: is neither PEM nor DER", GIVE)
 
 
 _EC_NAMES = {"secp256r1": "ec256", "secp384r1": "ec384", "secp521r1": "ec521"}

@@ -8,6 +8,7 @@ from pathlib import Path
 from esp_at_tools import files
 from esp_at_tools.errors import FormatError, InputError
 from esp_at_tools.pki.items import MAX_SIZE, Contents, ForeignPkiError, NotPkiError, PkiInfo, describe, load
+from esp_at_tools.pki.names import PkiKind
 
 MAX_FILES = 2000
 """Most files of a folder that are looked at: more than any folder of certificates has."""
@@ -63,6 +64,16 @@ def sniff(path: Path) -> Sniffed:
 
 def _bare(error: FormatError, path: Path) -> str:
     return error.message.removeprefix(f"{path.name}: ")
+
+
+def kind_of(found: Sniffed) -> PkiKind:
+    """Return what a usable file is; a certificate without constraints that signed itself is a CA."""
+    info = found.info
+    if info is None:
+        raise ValueError("it is not usable")
+    if info.kind == "certificate" and info.is_ca is None and info.subject == info.issuer:
+        return "ca"
+    return info.kind
 
 
 def list_files(folder: Path, depth: int = 1) -> list[Path]:

@@ -150,6 +150,15 @@ class Content:
         return {name: f"keys/{number % IDENTITIES}.{name}.pem" for name in OWN}
 
 
+def average(action: Callable[[int], Any], seconds: float) -> tuple[float, float]:
+    """How often an action is done in a second, and the processor time of each, over a while."""
+    count, start, used = 0, time.perf_counter(), time.process_time()
+    while time.perf_counter() - start < seconds:
+        action(count)
+        count += 1
+    return count / (time.perf_counter() - start), (time.process_time() - used) / count
+
+
 def per_second(action: Callable[[int], Any], rounds: int, count: int) -> float:
     """How often an action can be done in a second: the best of several rounds."""
     best = 0.0
@@ -201,10 +210,14 @@ def memory(process: int) -> int:
     return total
 
 
-def run_command(content: Content, output: Path, processes: int) -> tuple[float, float]:
-    """Seconds that the command takes, and its peak memory in MiB with all its processes (0 without /proc)."""
+def run_command(content: Content, output: Path, processes: int) -> tuple[float, float, float]:
+    """Seconds that the command takes, its processor time, and its peak memory in MiB (0 without /proc).
+
+    Both of the latter are of all its processes, and the time is that of their start too.
+    """
     command = [sys.executable, "-m", "esp_at_tools", "batch", "-q", "--input", content.input, "--devices",
                content.devices, "--output", output, "-j", processes]  # fmt: skip
+    before = os.times()
     start = time.perf_counter()
     peaks = [0]
     with subprocess.Popen(list(map(str, command))) as running:
@@ -222,7 +235,9 @@ def run_command(content: Content, output: Path, processes: int) -> tuple[float, 
         watcher.join()
     if status:
         raise SystemExit(f"batch ended with {status}")
-    return seconds, max(peaks) / 1024
+    after = os.times()
+    used = after.children_user + after.children_system - before.children_user - before.children_system
+    return seconds, used, max(peaks) / 1024
 
 
 def measure(folder: Path, devices: int, rounds: int) -> dict[str, Any]:
@@ -256,9 +271,16 @@ def measure(folder: Path, devices: int, rounds: int) -> dict[str, Any]:
     )
     for processes in (1, 2):
         output = folder / f"out{processes}"
-        seconds, peak = run_command(content, output, processes)
+        # A run of many seconds suffers what else the machine does: the generator right before and after, too.
+        around = [average(content.public, 0.4 * rounds)]
+        seconds, used, peak = run_command(content, output, processes)
+        around.append(average(content.public, 0.4 * rounds))
+        public, busy = (sum(each) / 2 for each in zip(*around, strict=True))
         figures[f"whole command, -j {processes}, devices per second"] = devices / seconds
-        figures[f"whole command, -j {processes} / public generator"] = devices / seconds / public
+        figures[f"whole command, -j {processes} / public generator around it"] = devices / seconds / public
+        figures[f"whole command, -j {processes}, processor time: public generator / ours"] = busy / (
+            used / devices
+        )
         figures[f"whole command, -j {processes}, peak memory of all processes in MiB"] = peak
     for number in range(min(devices, IDENTITIES)):
         for processes in (1, 2):

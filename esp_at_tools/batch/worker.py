@@ -7,6 +7,7 @@ names, and telling the manifest, is for the process that began the run.
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import os
 import threading
@@ -282,6 +283,7 @@ def _deaf() -> Iterator[None]:
 
 def _work(pipe: Connection, job: Job) -> None:
     """Make groups until the other end of the pipe is closed, be it because its process was killed."""
+    gc.set_threshold(100_000)  # as in the process that began the run; there are next to no cycles
     groups: SimpleQueue[list[Row] | None] = SimpleQueue()
     threading.Thread(target=_receive, args=(pipe, groups), daemon=True).start()
     with contextlib.suppress(OSError):  # nobody listens any more

@@ -212,9 +212,9 @@ def test_a_process_that_dies_is_named(cli, monkeypatch):
 
     if build_many._start_method() != "fork":
         pytest.skip("only a fork takes the patch along")
-    run = build_many.run
+    run = build_many.run_job
     monkeypatch.setattr(
-        build_many, "run", lambda job: os._exit(9) if "WROOM" in str(job.module) else run(job)
+        build_many, "run_job", lambda job: os._exit(9) if "WROOM" in str(job.module) else run(job)
     )
     done = cli("build", "-m", "ESP32/WROOM-32", "-m", "ESP32C3/MINI-1", "-o", "out", "-j", "2")
     assert done.status == 2

@@ -88,6 +88,37 @@ def test_silence_external_module_and_overlay(resolve, trees, tmp_path, monkeypat
     assert resolve(module="esp32c3/tiny")[1]["SYS_STACK"] == "700", "another module has another overlay"
 
 
+def test_an_external_module_that_is_given(resolve, tmp_path, monkeypatch):
+    write(tmp_path / "external/sdkconfig.defaults", "CONFIG_AT_SOCKETS=11\n")
+    monkeypatch.setenv("AT_EXT_MODULE_CFG", str(tmp_path / "nowhere"))
+    assert resolve("--dir", tmp_path / "external")[1]["AT_SOCKETS"] == "11"
+
+
+def test_the_module_that_the_checkout_was_built_for(cli, trees, tmp_path):
+    def call(*args):
+        output = tmp_path / "out"
+        output.unlink(missing_ok=True)
+        done = cli(
+            "sdkconfig", "resolve", "--project", trees.project, "--idf", trees.idf, "-o", output, *args
+        )
+        return done, Sdkconfig.from_bytes(output.read_bytes()).options if output.exists() else None
+
+    result, options = call()
+    assert (result.status, options) == (2, None)
+    assert "--module is missing" in result.err
+    assert "it is one of ESP32C3/MINI-1, ESP32C3/TINY" in result.err
+    info = {"platform": "PLATFORM_ESP32C3", "module": "TINY", "description": "", "silence": 1}
+    place = write(trees.project / "build/module_info.json", json.dumps(info))
+    result, options = call()
+    assert "of ESP32C3/TINY" in " ".join(result.out.split())
+    assert options["AT_SOCKETS"] == "2", "the silent variant"
+    assert call("--module", "MINI-1")[1]["AT_SOCKETS"] == "3", "what is named counts, and its variant"
+    write(place, json.dumps({**info, "module": "GONE"}))
+    result, options = call()
+    assert (result.status, options) == (2, None)
+    assert "is no module of this checkout" in result.err
+
+
 def test_where_esp_idf_is_looked_for(resolve, trees, monkeypatch, tmp_path):
     result, options = resolve(idf=False)
     assert (result.status, options) == (2, None)
@@ -107,7 +138,7 @@ def test_an_esp_idf_of_another_series_is_warned_of(resolve, trees):
     write(place, place.read_text().replace("v5.4", "v5.1"))
     result, _ = resolve()
     assert result.status == 0
-    assert f"{place} asks for ESP-IDF 5.1, but {trees.idf} is 5.4.9" in result.err
+    assert f"{trees.idf} is ESP-IDF 5.4.9, and ESP32C3/MINI-1 is built with release/v5.1" in result.err
     write(place, place.read_text().replace("release/v5.1", "my-branch"))
     assert resolve()[0].err == ""
     place.unlink()

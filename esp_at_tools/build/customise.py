@@ -10,6 +10,7 @@ import re
 from dataclasses import replace
 from datetime import datetime
 
+from esp_at_tools.build.fs_options import FILE_SYSTEMS
 from esp_at_tools.build.options import Options
 from esp_at_tools.build.recipe import Recipe, UserPartition
 from esp_at_tools.catalog.modules import Flash
@@ -20,8 +21,6 @@ from esp_at_tools.formats.partition_table import DATA, SUBTYPES, Partition, Part
 from esp_at_tools.numbers import format_size
 from esp_at_tools.settings.modern import PARTITION as MFG_NVS
 
-FILE_SYSTEMS = ("fs_storage", "fatfs")
-"""Names of the partition with the file system of the AT firmware, the newer one first."""
 _FILE_SYSTEM_TYPES = frozenset(SUBTYPES[DATA][name] for name in ("fat", "spiffs", "littlefs"))
 _PAGE = 0x1000
 _MAX_MFG_NVS = 1 << 20

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from esp_at_tools.build.at_defaults import with_known_defaults
 from esp_at_tools.build.flash_settings import check_tables, check_target, flash_of, table_offset
 from esp_at_tools.build.from_definitions import mfg_nvs_size, read_sdkconfig
+from esp_at_tools.build.fs_options import FILE_SYSTEMS
 from esp_at_tools.build.mfg_nvs import Contents, mfg_nvs
 from esp_at_tools.build.options import Options
 from esp_at_tools.build.recipe import Recipe, UserPartition
-from esp_at_tools.build.tree import EXTENSION_VARIABLE, RAW_DATA, SourceTree, open_tree
+from esp_at_tools.build.tree import RAW_DATA, SourceTree
 from esp_at_tools.catalog.factory_params import ModuleRow
 from esp_at_tools.errors import InputError
 from esp_at_tools.formats.partition_table import AT_CUSTOMIZE, PartitionTable
@@ -27,8 +26,6 @@ FROM_DEFAULTS = (
     " AT options; --sdkconfig FILE or --idf DIR gives the whole one"
 )
 NO_APP = "no application is in it: the tree has to be compiled for one"
-FATFS = "fatfs"
-_SERIES = re.compile(r"v([0-9]+\.[0-9]+)", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -59,9 +56,10 @@ def recipe_from_tree(tree: SourceTree | Path, name: str, options: Options) -> Re
     an ESP-IDF resolve to, else what its defaults and the known defaults of the AT options come to.
 
     Args:
-        tree: the tree, or its folder; then ``AT_EXT_MODULE_CFG`` of the environment counts, as for build.py.
+        tree: the tree, or its folder; then the external module configuration is the ``module_folder`` of the
+            options, or what ``AT_EXT_MODULE_CFG`` in the environment names, as for build.py.
         name: as for :meth:`esp_at_tools.build.tree.SourceTree.module`.
-        options: ``silence``, ``sdkconfig``, ``idf`` and the size of ``mfg_nvs`` count here.
+        options: ``silence``, ``sdkconfig``, ``idf``, ``module_folder`` and the size of ``mfg_nvs`` count.
 
     Raises:
         InputError: there is no such tree or module, a file is missing, what the sdkconfig says does not
@@ -69,19 +67,22 @@ def recipe_from_tree(tree: SourceTree | Path, name: str, options: Options) -> Re
         FormatError: a file of the tree is wrong; the message names it and the line.
     """
     if isinstance(tree, Path):
-        tree = open_tree(tree, extension_folder(os.environ))
+        from esp_at_tools.build.tree_kconfig import open_extended
+
+        tree = open_extended(tree, options.module_folder, os.environ)
     row = tree.module(name)
     decided = _decided(tree, row, options)
     config = decided.config
     check_target(config, row.chip, decided.name)
     primary, secondary, offset = _tables(tree, decided)
     namespaces = [each.name for each in tree.dependencies() if each.holds(config)]
-    _check_file_system(namespaces, secondary, decided.name)
+    file_systems = [name for name in FILE_SYSTEMS if name in namespaces]
+    _check_file_systems(file_systems, secondary, decided.name)
     contents = _contents(tree, row, namespaces)
     size = options.partition_sizes.get(MFG_NVS, mfg_nvs_size(secondary, row.full_name))
     partitions = {MFG_NVS: mfg_nvs(contents, size)}
-    if FATFS in namespaces and options.fs_image is None:
-        partitions |= _file_system(tree, config, secondary)
+    if options.fs_image is None:
+        partitions |= _file_systems(tree, config, secondary, file_systems)
     return Recipe(
         platform=row.platform,
         module=row.module_name.upper(),
@@ -100,25 +101,26 @@ def recipe_from_tree(tree: SourceTree | Path, name: str, options: Options) -> Re
     )
 
 
-def extension_folder(environment: Mapping[str, str]) -> Path | None:
-    """Return the folder that ``AT_EXT_MODULE_CFG`` names, None where it is not set."""
-    path = environment.get(EXTENSION_VARIABLE, "")
-    return Path(path) if path else None
-
-
 def _decided(tree: SourceTree, row: ModuleRow, options: Options) -> _Decided:
     if options.sdkconfig is not None:
         text, config = read_sdkconfig(options)
         return _Decided(config, str(options.sdkconfig), resolved=text)
+    from esp_at_tools.build.tree_kconfig import find_idf, module_kconfig
     from esp_at_tools.kconfig.overlay import overlay_path
 
-    paths = tree.defaults(row, silence=options.silence)
     overlay = overlay_path(tree.folder, row.chip.name, row.module_name)
-    idf = options.idf or tree.idf
+    idf = find_idf(tree, options.idf, os.environ)
     if idf is None:
-        decided = _from_defaults(tree, row, paths, overlay)
+        decided = _from_defaults(tree, row, tree.defaults(row, silence=options.silence), overlay)
     else:
-        decided = _resolved(tree, row, paths, overlay, idf)
+        found = module_kconfig(tree, row, idf, silence=options.silence, environment=os.environ)
+        resolved = found.resolved()
+        decided = _Decided(
+            resolved.config,
+            "the resolved sdkconfig",
+            resolved=resolved.text,
+            warnings=(*found.warnings, *resolved.warnings),
+        )
     if not overlay.exists():
         return decided
     return replace(decided, notes=(*decided.notes, f"with the options of {overlay.relative_to(tree.folder)}"))
@@ -133,31 +135,6 @@ def _from_defaults(tree: SourceTree, row: ModuleRow, paths: tuple[Path, ...], ov
     config = with_known_defaults(configs, row.chip, sorted(dependencies))
     defaults = "\n".join(text for _, text in layers)
     return _Decided(config, layers[-1][0], defaults=defaults, notes=(FROM_DEFAULTS,))
-
-
-def _resolved(
-    tree: SourceTree, row: ModuleRow, paths: tuple[Path, ...], overlay: Path, idf: Path
-) -> _Decided:
-    from esp_at_tools.kconfig.resolve import resolve
-    from esp_at_tools.kconfig.tree import find_tree
-
-    environment = {**os.environ, **tree.submodule_variables(row)}
-    kconfig = find_tree(tree.folder, idf, row.chip.name, environment=environment)
-    resolved = resolve(kconfig, paths, overlay, environment=environment)
-    warnings = (*_other_idf(tree, row, idf, kconfig.idf_version), *resolved.warnings)
-    return _Decided(resolved.config, "the resolved sdkconfig", resolved=resolved.text, warnings=warnings)
-
-
-def _other_idf(tree: SourceTree, row: ModuleRow, idf: Path, version: str) -> tuple[str, ...]:
-    """Return a warning where an ESP-IDF is not of the version that the module is built with."""
-    try:
-        wanted = tree.idf_version(row).branch
-    except InputError:  # of a tree without IDF_VERSION nothing is known
-        return ()
-    series = _SERIES.search(wanted)
-    if series is None or series[1] == version.rpartition(".")[0]:
-        return ()
-    return (f"{idf} is ESP-IDF {version}, and {row.full_name} is built with {wanted}: defaults may differ",)
 
 
 def _tables(tree: SourceTree, decided: _Decided) -> tuple[PartitionTable, PartitionTable, int]:
@@ -186,25 +163,32 @@ def _tables(tree: SourceTree, decided: _Decided) -> tuple[PartitionTable, Partit
     return primary, tree.secondary_table(path, offset=home.offset), offset
 
 
-def _check_file_system(namespaces: list[str], secondary: PartitionTable, name: str) -> None:
+def _check_file_systems(names: list[str], secondary: PartitionTable, config: str) -> None:
     """Refuse a firmware that looks for a file system of which the secondary table knows nothing."""
-    if FATFS in namespaces and secondary.find(FATFS) is None:
-        raise InputError(
-            f"{name}: the file system is on (CONFIG_AT_FS_COMMAND_SUPPORT), and the secondary partition table"
-            f" has no {FATFS}",
-            f"add {FATFS} to at_customize.csv, or switch the option off",
-        )
+    for name in names:
+        if secondary.find(name) is None:
+            raise InputError(
+                f"{config}: the file system is on (CONFIG_AT_FS_COMMAND_SUPPORT), and the secondary partition"
+                f" table has no {name}",
+                f"add {name} to at_customize.csv, or switch the option off",
+            )
 
 
-def _file_system(tree: SourceTree, config: Sdkconfig, secondary: PartitionTable) -> dict[str, UserPartition]:
+def _file_systems(
+    tree: SourceTree, config: Sdkconfig, secondary: PartitionTable, names: list[str]
+) -> dict[str, UserPartition]:
     """Return the file system with the files of the tree, as esp-at's own build fills it."""
-    place = secondary.find(FATFS)
-    if tree.fs_image is None or place is None:
+    if tree.fs_image is None or not names:
         return {}
     from esp_at_tools.build.file_system import file_system_image
 
-    data = file_system_image(tree.fs_image, place.size, config.options, partition=FATFS)
-    return {FATFS: UserPartition(data)}
+    found = {}
+    for name in names:
+        place = secondary.find(name)
+        if place is not None:
+            data = file_system_image(tree.fs_image, place.size, config.options, partition=name)
+            found[name] = UserPartition(data)
+    return found
 
 
 def _pki_note(contents: Contents) -> str:

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 
 from esp_at_tools.errors import InputError
 
+FILE_SYSTEMS = ("fs_storage", "fatfs")
+"""Names of the partition with the file system of the AT firmware, the newer one first."""
+
 Options = Mapping[str, str]
 """Option of the sdkconfig → its value, as written there: ``y``, ``512``."""
 

@@ -236,11 +236,6 @@ def _from_tree(path: Path, name: str, options: Options) -> Recipe:
             f"{path}: is an esp-at source tree, whose application has to be compiled",
             "'esp-at-tool build' compiles it; --config-only makes its configuration alone",
         )
-    if options.module_folder is not None:
-        raise InputError(
-            f"--dir {options.module_folder}: the modules are those of the source tree {path}",
-            "leave it out; AT_EXT_MODULE_CFG in the environment names an external module of a tree",
-        )
     if options.idf is not None and options.sdkconfig is not None:
         raise InputError(
             "--idf and --sdkconfig exclude each other: the one resolves what the other gives", ""

@@ -12,16 +12,18 @@ import click
 
 from esp_at_tools.build.artefacts import MODULE_INFO
 from esp_at_tools.build.folder import check_build_folder
-from esp_at_tools.build.job import BuildSource, Built, Failure, Job, run
+from esp_at_tools.build.job import BuildSource, Built, Failure, Job
 from esp_at_tools.build.options import Options
 from esp_at_tools.cli.asked import Asked
 from esp_at_tools.cli.build_report import document, print_built, print_table
+from esp_at_tools.cli.build_tree import run_job
 from esp_at_tools.cli.common import (
     NUMBER,
     PATH,
     Output,
     current_output,
     json_option,
+    module_dir_option,
     say,
     talk_options,
 )
@@ -79,7 +81,7 @@ _MAX_JOBS = 256
     help="Give a user partition this size: mfg_nvs=256K.",
 )  # fmt: skip
 @click.option("--force", is_flag=True, help="Allow what is risky; what is impossible stays an error.")
-@click.option("--dir", "folder", type=PATH, metavar="DIR", help="A folder of your own module definitions.")
+@module_dir_option
 @click.option("-j", "--jobs", type=NUMBER, metavar="N", help="How many at a time.  [default: one a CPU]")
 @click.option("--dry-run", is_flag=True, help="Check everything and say what would be in it; write nothing.")
 @json_option
@@ -110,10 +112,12 @@ def command(
 
     From the built-in definitions: the configuration alone (tables, mfg_nvs, sdkconfig.defaults). From a
     release or an image: bootloader and application are taken from it, everything else is made.
-    A build that is interrupted leaves the folder of the build before.
+    A build that is interrupted leaves the folder of the build before. Of a checkout, --dir is the external
+    module configuration, as AT_EXT_MODULE_CFG is.
     """
     talk = current_output()
-    given = _source(talk, source, project)
+    given = _source(talk, source, project, folder)
+    folder = _module_folder(given, folder)
     options = Options(
         silence=silence,
         config_only=config_only,
@@ -152,7 +156,7 @@ def command(
 
 def _build_one(talk: Output, job: Job) -> None:
     check_build_folder(job.output)
-    built = run(_obtained(talk, job))
+    built = run_job(_obtained(talk, job))
     for warning in built.warnings:
         talk.warn(warning)
     if talk.json:
@@ -184,7 +188,15 @@ def _report_all(talk: Output, outcomes: list[Built | Failure]) -> None:
 # --- what was asked for --------------------------------------------------------------------------
 
 
-def _source(talk: Output, source: str | None, project: Path | None) -> BuildSource:
+def _module_folder(source: BuildSource, folder: Path | None) -> Path | None:
+    """Return what ``--dir`` names; of a checkout, the variable of the definitions says nothing."""
+    from click.core import ParameterSource
+
+    where = click.get_current_context().get_parameter_source("folder")
+    return None if source.kind == "tree" and where is ParameterSource.ENVIRONMENT else folder
+
+
+def _source(talk: Output, source: str | None, project: Path | None, folder: Path | None) -> BuildSource:
     """Return SOURCE, else the project, else a checkout in the current folder, else the definitions."""
     from esp_at_tools.build.tree import is_source_tree
 
@@ -195,7 +207,7 @@ def _source(talk: Output, source: str | None, project: Path | None) -> BuildSour
             raise InputError("--source: the path is empty", "leave it out for the built-in definitions")
         from esp_at_tools.cli.download import release_input
 
-        path = release_input(Path(source), talk)
+        path = release_input(Path(source), talk, module_folder=folder)
         named = path != Path(source)  # MODULE@VERSION
         return BuildSource("release", path, version=source) if named else BuildSource.of(source)
     if project is not None:

@@ -38,6 +38,8 @@ from esp_at_tools.workspace.compile_variant import (
 from esp_at_tools.workspace.environment import Environment, build_environment
 from esp_at_tools.workspace.ota_tokens import with_tokens
 
+_CMAKE = "CMakeLists.txt"
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -71,6 +73,11 @@ def build_checkout(talk: Output, asked: Asked) -> None:
         ExternalToolError: git, idf_tools.py or idf.py failed.
     """
     checkout = open_checkout(asked.project, asked.options.module_folder)
+    if not (checkout.root / _CMAKE).is_file():  # nothing is cloned beside what cannot be compiled
+        raise InputError(
+            f"{asked.project}: is an esp-at source tree without {_CMAKE}, which cannot be compiled",
+            "--config-only makes its configuration; --source with a release gives an application, too",
+        )
     _check(asked, checkout)
     modules = _modules(checkout, asked)
     if len(modules) == 1:

@@ -8,7 +8,8 @@ import sys
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from pathlib import Path
 
-from esp_at_tools.build.job import Built, Failure, Job, run
+from esp_at_tools.build.job import Built, Failure, Job
+from esp_at_tools.cli.build_tree import run_job
 from esp_at_tools.errors import EspAtError
 
 
@@ -60,6 +61,6 @@ def _outcome(job: Job | Failure) -> Built | Failure:
     if isinstance(job, Failure):
         return job
     try:
-        return run(job)
+        return run_job(job)
     except EspAtError as error:
         return Failure(job.module or "", error)

@@ -18,8 +18,16 @@ if TYPE_CHECKING:
     from esp_at_tools.releases.cache import Progress
 
 
-def release_input(path: Path, talk: Output, *, replaced: bool = False) -> Path:
+def release_input(
+    path: Path, talk: Output, *, replaced: bool = False, module_folder: Path | None = None
+) -> Path:
     """Return the ``.zip`` of the release that ``NAME@VERSION`` is, or the path itself if it is none.
+
+    Args:
+        path: as given.
+        talk: where it is said how far a download is.
+        replaced: it is to be changed in place, which no release is.
+        module_folder: a user's own folder of definitions.
 
     Raises:
         InputError: there is no such release, or it cannot be had.
@@ -30,7 +38,7 @@ def release_input(path: Path, talk: Output, *, replaced: bool = False) -> Path:
 
     from esp_at_tools.releases.store import obtain
 
-    release = find_release(*reference)
+    release = find_release(*reference, module_folder=module_folder)
     if replaced:
         raise InputError(
             f"{path}: an official release is not changed in place", "give --output FILE.zip instead"

@@ -15,7 +15,7 @@ from esp_at_tools.errors import InputError
 @click.command("menuconfig", short_help="Change options of a module in ESP-IDF's menu, and keep them.")
 @checkout_options
 @talk_options
-def command(project: Path, idf: Path | None, name: str, silence: bool) -> None:
+def command(project: Path, folder: Path | None, idf: Path | None, name: str | None, silence: bool) -> None:
     """Change options of a module of a checkout in ESP-IDF's menu.
 
     What differs from the module's defaults is kept in sdkconfig.overlay/CHIP-MODULE.defaults in the checkout;
@@ -25,13 +25,13 @@ def command(project: Path, idf: Path | None, name: str, silence: bool) -> None:
     from esp_at_tools.kconfig.menuconfig import edit
 
     talk = current_output()
-    module = open_module(project, idf, name, silence=silence)
+    module = open_module(project, folder, idf, name, silence=silence)
     if not is_terminal(sys.stdin) or not is_terminal(sys.stdout):
         raise InputError(
             "menuconfig needs a terminal",
             f"run it in one, or write CONFIG_NAME=value lines into {module.overlay} yourself",
         )
-    edited = edit(module.tree, module.defaults, module.overlay, module.name)
+    edited = edit(module.tree, module.defaults, module.overlay, module.name, environment=module.environment)
     for warning in (*module.warnings, *edited.warnings):
         talk.warn(warning)
     if not edited.saved:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,34 +18,12 @@ from esp_at_tools.formats.sdkconfig import Sdkconfig, difference
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from esp_at_tools.kconfig.tree import KconfigTree
+    from esp_at_tools.build.tree_kconfig import ModuleKconfig
 
 Difference = tuple[str, str | None, str | None]
 
-IDF_VARIABLE = "IDF_PATH"
-"""The environment variable of ESP-IDF that tells where it is."""
-
 _FILES = ("sdkconfig", "sdkconfig.defaults")
 _MAX_SDKCONFIG = 4 << 20
-
-
-@dataclass(frozen=True)
-class ModuleOfCheckout:
-    """What of a checkout makes the sdkconfig of one module.
-
-    Attributes:
-        tree: the Kconfig files.
-        name: ``ESP32C3/MINI-1``.
-        defaults: the module's, in the order in which they are read.
-        overlay: where the user's own options stand, which is read last; it may be absent.
-        warnings: what is questionable about the checkout.
-    """
-
-    tree: KconfigTree
-    name: str
-    defaults: tuple[Path, ...]
-    overlay: Path
-    warnings: tuple[str, ...]
 
 
 @click.group("sdkconfig", short_help="Resolve a full sdkconfig without cmake; compare two.")
@@ -59,12 +37,16 @@ def checkout_options(function: F) -> F:
     for decorate in (
         click.option("--silence", is_flag=True, help="The variant without log."),
         click.option(
-            "--module", "-m", "name", required=True, metavar="NAME", help="The module: ESP32C3/MINI-1."
+            "--module", "-m", "name", metavar="NAME",
+            help="The module: ESP32C3/MINI-1.  [default: as in build/module_info.json, else it asks]",
+        ),
+        click.option(
+            "--dir", "folder", type=PATH, metavar="DIR",
+            help="An external module configuration.  [environment: AT_EXT_MODULE_CFG]",
         ),
         click.option(
             "--idf", type=PATH, metavar="DIR",
-            help="The ESP-IDF; it need not be installed."
-            f"  [default: esp-idf in the checkout, else {IDF_VARIABLE}]",
+            help="The ESP-IDF; it need not be installed.  [default: esp-idf in the checkout, else IDF_PATH]",
         ),
         click.option(
             "--project", type=PATH, default=Path(), metavar="DIR",
@@ -75,53 +57,38 @@ def checkout_options(function: F) -> F:
     return function
 
 
-def open_module(project: Path, idf: Path | None, name: str, *, silence: bool) -> ModuleOfCheckout:
+def open_module(
+    project: Path, folder: Path | None, idf: Path | None, name: str | None, *, silence: bool
+) -> ModuleKconfig:
     """Return what makes the sdkconfig of a module.
+
+    Args:
+        project: the checkout.
+        folder: its external module configuration, None for what the environment says.
+        idf: the ESP-IDF, None for the one of the checkout or of the environment.
+        name: the module, None for the one that the checkout was built for last, or to ask.
+        silence: the variant without log.
 
     Raises:
         InputError: there is no such checkout, module or ESP-IDF.
     """
-    from esp_at_tools.build.from_tree import extension_folder
-    from esp_at_tools.build.tree import open_tree
-    from esp_at_tools.kconfig.overlay import overlay_path
-    from esp_at_tools.kconfig.tree import find_tree
+    from esp_at_tools.build.tree_kconfig import find_idf, module_kconfig, open_extended
+    from esp_at_tools.cli.module_choice import chosen_module
+    from esp_at_tools.workspace.kconfig_patches import patch_warnings
 
-    source = open_tree(project, extension_folder(os.environ))
+    source = open_extended(project, folder, os.environ)
+    name, silence = chosen_module(project, name, silence=silence)
     row = source.module(name)
-    chip = row.chip.name
-    defaults = source.defaults(row, silence=silence)
-    tree = find_tree(project, _idf(project, idf), chip)
-    place = source.module_folder(row) / "IDF_VERSION"
-    branch = source.idf_version(row).branch if place.is_file() else ""
-    return ModuleOfCheckout(
-        tree=tree,
-        name=row.full_name,
-        defaults=defaults,
-        overlay=overlay_path(project, chip, row.module_name),
-        warnings=_wrong_series(branch, place, tree),
-    )
-
-
-def _wrong_series(wanted: str, place: Path, tree: KconfigTree) -> tuple[str, ...]:
-    """Return a warning if the ESP-IDF is of another series than the branch that a module wants."""
-    series = wanted.removeprefix("release/v")
-    if series in (wanted, tree.idf_version.rpartition(".")[0]):  # a branch of another name tells nothing
-        return ()
-    return (f"{place} asks for ESP-IDF {series}, but {tree.idf} is {tree.idf_version}",)
-
-
-def _idf(project: Path, given: Path | None) -> Path:
-    if given is not None:
-        return given
-    own = project / "esp-idf"
-    if own.is_dir():
-        return own
-    if path := os.environ.get(IDF_VARIABLE):
-        return Path(path)
-    raise InputError(
-        f"{own}: no such folder: the Kconfig files of ESP-IDF are needed",
-        f"check ESP-IDF out there, or give --idf DIR or {IDF_VARIABLE}; it need not be installed",
-    )
+    found = find_idf(source, idf, os.environ)
+    if found is None:
+        own = project / "esp-idf"
+        raise InputError(
+            f"{own}: {'is no ESP-IDF' if own.is_dir() else 'no such folder'}: its Kconfig files are needed",
+            "check ESP-IDF out there, or give --idf DIR or IDF_PATH; it need not be installed",
+        )
+    module = module_kconfig(source, row, found, silence=silence, environment=os.environ)
+    warnings = patch_warnings(source, row.full_name, found, module.environment)
+    return replace(module, warnings=(*module.warnings, *warnings))
 
 
 @command.command("resolve", short_help="Make the full sdkconfig of a module of a checkout.")
@@ -129,19 +96,21 @@ def _idf(project: Path, given: Path | None) -> Path:
 @click.option("--output", "-o", type=PATH, required=True, metavar="FILE", help="The sdkconfig to write.")
 @json_option
 @talk_options
-def resolve_command(project: Path, idf: Path | None, name: str, silence: bool, output: Path) -> None:
+def resolve_command(
+    project: Path, folder: Path | None, idf: Path | None, name: str | None, silence: bool, output: Path
+) -> None:
     """Make the full sdkconfig of a module, as ESP-IDF's build does, without cmake, compiler or installation.
 
-    Read are the module's sdkconfig.defaults, those of AT_EXT_MODULE_CFG, and last what menuconfig has saved
-    in sdkconfig.overlay/. Kconfig files are those of ESP-IDF, of the checkout, of AT_CUSTOM_COMPONENTS and of
-    managed_components/ as far as that is on disk.
+    Read are the module's sdkconfig.defaults, those of --dir or AT_EXT_MODULE_CFG, and last what menuconfig
+    has saved in sdkconfig.overlay/. Kconfig files are those of ESP-IDF, of the checkout, of
+    AT_CUSTOM_COMPONENTS and of managed_components/ as far as that is on disk.
     """
-    from esp_at_tools.kconfig.resolve import resolve, with_overlay
+    from esp_at_tools.kconfig.resolve import with_overlay
 
     talk = current_output()
-    module = open_module(project, idf, name, silence=silence)
+    module = open_module(project, folder, idf, name, silence=silence)
     files = with_overlay(module.defaults, module.overlay)
-    resolved = resolve(module.tree, module.defaults, module.overlay)
+    resolved = module.resolved()
     write_file(output, resolved.text.encode())
     warnings = [*module.warnings, *resolved.warnings]
     for warning in warnings:

@@ -84,6 +84,7 @@ class AtModule:
         versions: what it calls itself.
         sysmfg: whether it has AT+SYSMFG.
         sysflash: whether it has AT+SYSFLASH.
+        hidden: partitions that AT+SYSFLASH does not show.
         baud: the rate that it has stored (AT+UART_DEF), as every module does when it starts first; its
             ``uart_baudrate`` counts for nothing from then on, until AT+RESTORE.
         flow: its flow control, 0 to 3 as in AT+UART_DEF; 2 and 3 wait for the host's RTS.
@@ -106,6 +107,7 @@ class AtModule:
         *,
         sysmfg: bool = True,
         sysflash: bool = True,
+        hidden: tuple[str, ...] = (),
         baud: int = 115200,
         flow: int = 1,
         faults: Faults | None = None,
@@ -122,6 +124,7 @@ class AtModule:
         found = locate_secondary(bytes(flash), primary)
         assert found is not None
         self.partitions: PartitionTable = found[1]
+        self._shown = [place for place in self.partitions if place.name not in hidden]
         self._line = b""
         self._wanted = 0
         self._data = b""
@@ -269,11 +272,11 @@ class AtModule:
         if rest == "?":
             rows = (
                 f'+SYSFLASH:"{each.name}",{each.type},{each.subtype},{each.offset:#x},{each.size:#x}\r\n'
-                for each in self.partitions
+                for each in self._shown
             )
             return "".join(rows).encode() + OK
         match = re.fullmatch(r'=([012]),"([^"]*)"(?:,(\w+),(\w+))?', rest)
-        place = self.partitions.find(match[2]) if match else None
+        place = next((each for each in self._shown if match and each.name == match[2]), None)
         if match is None or place is None:
             return self._error(NO_PARTITION)
         if match[3] is None:

@@ -16,6 +16,8 @@ _Answer = TypeVar("_Answer")
 
 TIMEOUT = 5.0
 """Seconds after which a command that writes nothing has been answered by any firmware."""
+PRESENT_TIMEOUT = 0.5
+"""Seconds after which ``AT`` has been answered by a module that hears it."""
 FLASH_TIMEOUT = 30.0
 """Seconds for one that erases or writes flash."""
 RESTART_TIMEOUT = 15.0
@@ -117,7 +119,7 @@ class AtClient:
         self._awaits_prompt = False
         self._message = message or (lambda _line: None)
 
-    def command(self, text: str, data: bytes | None = None, *, timeout: float = TIMEOUT) -> Reply:
+    def command(self, text: str, data: bytes | None = None, *, timeout: float | None = None) -> Reply:
         """Send a command, give it the data that it asks for, and return its reply.
 
         A command that comes while another is running is dropped by the module (``busy p...``); it is
@@ -126,7 +128,7 @@ class AtClient:
         Args:
             text: the command, without its line end.
             data: what it asks for with ``>``; None if it asks for nothing.
-            timeout: seconds for each of its steps.
+            timeout: seconds for each of its steps, as long as such a command takes without.
 
         Raises:
             AtError: the module answers ``ERROR``.
@@ -134,7 +136,7 @@ class AtClient:
             RestartedError: it restarts.
         """
         for _ in range(BUSY_RETRIES):
-            reply = self._attempt(text, data, timeout)
+            reply = self._attempt(text, data, TIMEOUT if timeout is None else timeout)
             if reply is not None:
                 return reply
             time.sleep(0.05)
@@ -203,10 +205,10 @@ class AtClient:
                     end = last = time.monotonic() + BUSY_TIMEOUT
                 yield event
 
-    def is_there(self, timeout: float = 0.5) -> bool:
+    def is_there(self) -> bool:
         """Tell whether the module answers ``AT``."""
         try:
-            self._attempt("AT", None, timeout)
+            self._attempt("AT", None, PRESENT_TIMEOUT)
         except AtError:  # what was on the line before made it another command
             return True
         except (NoReplyError, RestartedError):

@@ -54,7 +54,7 @@ def probe(port: str, *, reset: bool, said: Callable[[str], None]) -> Probe:
         client = AtClient(wire)
         for baud in _QUICK_BAUDS:
             wire.baud = baud
-            if client.is_there(0.3):
+            if client.is_there():
                 with contextlib.suppress(DeviceError):
                     info = read_info(client)
                     return Probe("at", info.chip, "", f"{info.module} {info.firmware_version}".strip(), baud)

@@ -18,6 +18,9 @@ from esp_at_tools.at_port.client import AtClient, AtError
 from esp_at_tools.formats.partition_table import SECTOR_SIZE
 
 _MAC = re.compile(r'"((?:[0-9a-f]{2}:){5}[0-9a-f]{2})"', re.IGNORECASE)
+ERASED = 0xFF
+MOST_NOT_MEANT = 256
+"""Bytes that looking for a module sends, before it fills with :data:`ERASED`."""
 _UNSAFE = re.compile(r"[^0-9A-Za-z_-]+")
 
 
@@ -52,15 +55,19 @@ class Interrupted:
     before: bytes
 
     def is_what_it_left(self, now: bytes) -> bool:
-        """Tell whether a partition holds what such a write leaves: each sector erased, or partly the one.
+        """Tell whether a partition holds what such a write leaves.
 
-        Erasing sets bits and writing clears them, so a sector has at least the bits of what it was to
-        hold, or of what it held. Something else was put there by other means, and is not to be touched.
+        Erasing sets bits: until it ends, every sector has at least the bits of what it held. Writing goes on
+        from sector to sector, and clears bits. Something else was put there by other means.
         """
-        return all(
-            _has_bits_of(self.wanted, now, start) or _has_bits_of(self.before, now, start)
-            for start in range(0, len(now), SECTOR_SIZE)
-        )
+        starts = range(0, len(now), SECTOR_SIZE)
+        if all(_has_bits_of(self.before, now, start) for start in starts):
+            return True
+        other = next((start for start in starts if not _has_bits_of(self.wanted, now, start)), None)
+        if other is None:
+            return True
+        after = now[other + SECTOR_SIZE :]
+        return _is_torn(self.wanted, now, other) and after.count(0xFF) == len(after)
 
 
 def _has_bits_of(contents: bytes, now: bytes, start: int) -> bool:
@@ -69,6 +76,19 @@ def _has_bits_of(contents: bytes, now: bytes, start: int) -> bool:
     size = min(SECTOR_SIZE, len(now) - start)
     bits = int.from_bytes(contents[start : start + size].ljust(size, b"\xff"), "big")
     return int.from_bytes(now[start : start + size], "big") & bits == bits
+
+
+def _is_torn(wanted: bytes, now: bytes, start: int) -> bool:
+    """Tell whether a sector begins as wanted and goes on with what was not meant for it.
+
+    A module that waits for the rest of its data takes for it what a program sends that looks for a module,
+    and what that is at another rate.
+    """
+    pairs = list(zip(now[start : start + SECTOR_SIZE], wanted[start : start + SECTOR_SIZE], strict=True))
+    begun = next((at for at, (one, other) in enumerate(pairs) if one != other), len(pairs))
+    rest = [(one, other) for one, other in pairs[begun:] if one != ERASED]
+    alike = sum(one == other for one, other in rest)
+    return len(rest) <= MOST_NOT_MEANT and 2 * alike <= len(rest)
 
 
 class Recovery:

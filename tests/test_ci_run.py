@@ -61,6 +61,7 @@ def test_a_runner_builds_a_module(cli, tmp_path: Path, provider: str) -> None:
         "ESP_AT_TOOL": "esp-at-tool",
         "AT_OTA_TOKEN_ESP32C3_MINI": "abc123abc123",
     }
+    before = (root / TOKENS_IN).stat().st_mtime_ns
     done = subprocess.run(
         [shutil.which("bash") or "sh", "-e", "-c", script],
         cwd=root, env=environment, capture_output=True, text=True, check=False,
@@ -68,7 +69,9 @@ def test_a_runner_builds_a_module(cli, tmp_path: Path, provider: str) -> None:
     said = done.stdout + done.stderr
     assert done.returncode == 0, said
     assert "abc123abc123" not in said
+    assert "OTA tokens of AT_OTA_TOKEN_ESP32C3_MINI" in said
     assert (root / TOKENS_IN).read_text() == HEADER
+    assert (root / TOKENS_IN).stat().st_mtime_ns > before  # it was there, and is taken out again
     artifacts = {each.relative_to(root).as_posix() for pattern in kept for each in root.glob(pattern)}
     for wanted in (
         "build/esp-at.bin",

@@ -219,6 +219,7 @@ def test_the_place_and_force(cli, project, monkeypatch, provider, place):
         (["--install", "${{ secrets.X }}"], "is nothing that pip installs"),
         (["--install", "--index-url=x"], "is nothing that pip installs"),
         (["--project", "missing"], "is no esp-at checkout"),
+        (["--project", "missing", "--config-only"], "is no esp-at checkout"),
         (["--output", "missing/x.yml"], "its folder does not exist"),
     ],
 )
@@ -228,6 +229,15 @@ def test_what_is_refused_writes_nothing(cli, project, monkeypatch, arguments, sa
     done = cli("ci", "init", "--provider", "github", *arguments)
     assert (done.status, done.out) == (2, "")
     assert says in done.err
+    assert sorted(project.rglob("*")) == before
+
+
+def test_a_folder_that_was_made_goes_when_the_workflow_cannot_be_written(cli, project):
+    (project / ".github").write_text("a file")
+    before = sorted(project.rglob("*"))
+    done = cli("ci", "init", "--provider", "github", "--project", project)
+    assert (done.status, done.out) == (2, "")
+    assert "cannot be made" in done.err
     assert sorted(project.rglob("*")) == before
 
 

@@ -10,15 +10,16 @@ Source: chapter "Compile ESP-AT project on the web" of the ESP-AT user guide, ``
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from esp_at_tools.catalog.data import templates_folder
 from esp_at_tools.errors import InputError
-from esp_at_tools.files import check_output, write_file
+from esp_at_tools.files import write_file
 from esp_at_tools.workspace.checkout import Checkout, CheckoutModule, is_checkout
 from esp_at_tools.workspace.ota_tokens import KEY_VARIABLES, TABLE, alias_of, variables_of
 
@@ -133,6 +134,7 @@ class Workflow:
         text: what it says.
         modules: full names of the modules that it builds.
         tokens: the secrets that it passes on.
+        folders: those above it that are made where they are missing, from the top.
     """
 
     provider: str
@@ -140,6 +142,7 @@ class Workflow:
     text: str
     modules: tuple[str, ...]
     tokens: tuple[str, ...]
+    folders: tuple[Path, ...] = ()
 
 
 def new_workflow(
@@ -192,12 +195,15 @@ def new_workflow(
             "artifacts": _ARTIFACTS,
         },
     )
+    place = PROVIDERS[provider]
+    folders = [project / parent for parent in reversed(place.parents[:-1])] if output is None else []
     return Workflow(
         provider,
-        output if output is not None else project / PROVIDERS[provider],
+        output if output is not None else project / place,
         text,
         tuple(module.full_name for module in modules),
         tuple(token.name for token in tokens),
+        tuple(folders),
     )
 
 
@@ -217,19 +223,28 @@ def write_workflow(workflow: Workflow, *, force: bool = False) -> None:
         if workflow.provider == "gitlab":
             hint += ", which Settings > CI/CD of the project can name"
         raise InputError(f"{path}: exists already", hint)
-    default = PROVIDERS[workflow.provider].parent
-    if path.parent.parts[-len(default.parts) :] == default.parts and default.parts:
-        _make_folder(path.parent)
-    check_output(path)
-    write_file(path, workflow.text.encode("utf-8"))
+    with _made(workflow.folders):
+        write_file(path, workflow.text.encode("utf-8"))
 
 
-def _make_folder(folder: Path) -> None:
+@contextlib.contextmanager
+def _made(folders: Iterable[Path]) -> Iterator[None]:
+    """Make the folders that are missing; when the block fails, they are removed again."""
+    made: list[Path] = []
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(f"{folder}: cannot be made: {reason}", "nothing was changed") from error
+        for folder in folders:
+            if not folder.is_dir():
+                folder.mkdir()
+                made.append(folder)
+        yield
+    except BaseException as error:
+        for folder in reversed(made):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        if isinstance(error, OSError):
+            reason = error.strerror or str(error)
+            raise InputError(f"{error.filename}: cannot be made: {reason}", "nothing was changed") from error
+        raise
 
 
 # --- modules -------------------------------------------------------------------------------------
@@ -238,7 +253,7 @@ def _make_folder(folder: Path) -> None:
 def _modules(project: Path, names: Sequence[str], *, config_only: bool) -> list[CiModule]:
     if is_checkout(project):
         found = _of_checkout(project, names, config_only=config_only)
-    elif config_only:
+    elif config_only and project.is_dir():
         found = _of_definitions(names)
     else:
         raise InputError(

@@ -60,6 +60,23 @@ def test_files_of_a_set_by_name(cli, tmp_path):
     assert room["nvs_entries"] == sum(3 + -(-len(data) // 32) for data in (ROOT, LEAF, KEY))
 
 
+def test_what_is_passed_over_is_counted(cli, tmp_path):
+    folder = fill(tmp_path / "mine", {"mqtt_ca.pem": ROOT, "notes.txt": b"x", "profile.yaml": b"pki: {}"})
+    assert [each["passed_over"] for each in checked(cli, folder)["inputs"]] == [1]
+    assert "1 file is no certificate or key" in cli("pki", "check", folder, "--at", NOW).out
+
+
+def test_the_server_of_a_broker_s_folder(cli, tmp_path):
+    """``server.key`` is named for an item as in raw_data; its certificate beside it is no other set."""
+    server = made.pem(made.issue("server", own="p256:server"))
+    files = {"ca.crt": ROOT, "server.crt": server, "server.key": made.key_pem("p256:server")}
+    document = checked(cli, fill(tmp_path, files))
+    assert {item["name"]: item["chain"] for item in document["items"] if item["kind"] == "certificate"} == {
+        "server_cert": "trusted"
+    }
+    assert document["summary"]["warning"] == document["summary"]["error"] == 0
+
+
 def test_files_that_belong_together_by_content(cli, tmp_path):
     other = made.pem(made.issue("other", own="p256:o"))
     files = {"a.pem": LEAF, "b.pem": KEY, "c.pem": other, "d.pem": made.key_pem("p256:o"), "root.pem": ROOT}
@@ -196,6 +213,15 @@ def test_the_sdkconfig_of_a_release_counts(cli, tmp_path):
     assert "pki-unsupported-key" in {each["id"] for each in report}
     (release / "sdkconfig").write_bytes(b"nonsense\n")
     assert ids(checked(cli, release)) == [("sdkconfig", "pki-sdkconfig")]
+
+
+def test_an_sdkconfig_beside_an_image_that_is_of_something_else(cli, tmp_path):
+    extra = "mqtt_ca,namespace,,\nmqtt_ca,file,binary,ca.pem\n"
+    fill(tmp_path, {"ca.pem": ROOT, "sdkconfig": b'CONFIG_IDF_TARGET="esp32"\n'})
+    fill(tmp_path, {"mfg_nvs.bin": builders.generate(builders.mfg_csv(extra), folder=tmp_path)})
+    document = checked(cli, tmp_path / "mfg_nvs.bin")
+    assert ids(document) == [("sdkconfig", "pki-sdkconfig")]
+    assert document["inputs"][0]["sdkconfig"] is None
 
 
 def test_a_given_sdkconfig(cli, tmp_path):

@@ -172,7 +172,9 @@ def test_what_is_left_out_and_why(tmp_path):
         "AmazonRootCA3.pem": "is another certificate",
     }
     told = reasons(AZURE, "azure")
-    assert told["new-device.cert.pem"] == "is the same certificate once more"
+    assert told["new-device.cert.pem"] == "is the same certificate as new-device-full-chain.cert.pem"
+    copied = reasons({**MOSQUITTO, "z.pem": MOSQUITTO["ca.crt"]}, "copied")
+    assert copied["z.pem"] == "is the same certificate as ca.crt"
     assert (
         told["azure-iot-test-only.root.ca.key.pem"] == "is the key of an authority, which no device may have"
     )
@@ -180,6 +182,23 @@ def test_what_is_left_out_and_why(tmp_path):
     told = reasons(plain, "plain")
     assert told["azure-iot-test-only.intermediate.cert.pem"].startswith("issued new-device.cert.pem; append")
     assert reasons({**MOSQUITTO, "c.p12": p12()}, "p12")["c.p12"] == "is PKCS#12"
+
+
+def test_a_folder_of_many_devices(cli, tmp_path):
+    files = {"ca.crt": made.pem(CLOUD), "z.crt.jks": b"\xfe\xed\xfe\xed"}
+    for number in range(25):
+        own = f"p256:many{number}"
+        leaf = made.issue(f"d{number}", "cloud", own=own, signer="p256:cloud")
+        files |= {f"d{number}.crt": made.pem(leaf), f"d{number}.key": made.key_pem(own)}
+    folder = fill(tmp_path, files)
+    refused = cli("pki", "import", folder)
+    assert refused.status == 2
+    assert "holds 25 certificates with their keys" in refused.err
+    assert "and 5 more" in refused.err
+    told = cli("pki", "import", folder, "--certificate", "d7.crt").out.splitlines()
+    assert sum(line.startswith("  left out") for line in told) == 13
+    assert "z.crt.jks" in next(line for line in told if "left out" in line)  # what can be helped comes first
+    assert "  left out      37 more files, which --json lists" in told
 
 
 def test_named_files_are_what_they_are_named_for(tmp_path):

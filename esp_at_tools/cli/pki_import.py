@@ -15,6 +15,8 @@ from esp_at_tools.pki.folder import PROFILE_NAME
 from esp_at_tools.pki.importing import Imported, import_folder
 from esp_at_tools.settings.pki_fit import check_room
 
+_MAX_TOLD = 12  # files that are left out; a folder may hold the certificates of many devices
+
 
 @click.command("import", short_help="Make a profile of a folder of certificates and keys.")
 @click.argument("folder", type=PATH, metavar="DIR")
@@ -62,8 +64,10 @@ def import_(
     lines = [f"  {name:<13} {path.relative_to(folder).as_posix()}" for name, path in found.files.items()]
     left = [
         f"  left out      {name}: {reason}" + (f" ({hint})" if hint else "")
-        for name, reason, hint in left_out
+        for name, reason, hint in sorted(left_out, key=lambda each: not each[2])[:_MAX_TOLD]
     ]
+    if len(left_out) > _MAX_TOLD:
+        left.append(f"  left out      {len(left_out) - _MAX_TOLD} more files, which --json lists")
     following = f"next: esp-at-tool modify-bin --input FIRMWARE --profile {target}"
     talk.result("\n".join([f"written: {target}", *lines, *left, following]))
     if not any(item.kind == "ca" for item in items):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from esp_at_tools.cli.pki_check import Checked
+    from esp_at_tools.cli.pki_inputs import Checked
     from esp_at_tools.pki.collection import CollectedItem
 
 _UNLIMITED = 10_000
@@ -74,7 +74,7 @@ def _print_one(console: Console, one: Checked, *, verbose: bool) -> None:
         console.print(Text(f"limits of the firmware: {clean(one.sdkconfig)}", "dim"))
     if one.items:
         _print_table(console, _table(one))
-    for text in _room_texts(one):
+    for text in _notes(one):
         console.print(Text(text, "dim"))
     plain = console.options.ascii_only or not console.is_terminal
     hidden = 0
@@ -152,7 +152,7 @@ def _together(one: Checked, item: CollectedItem) -> Iterator[str]:
             yield "a CA that is not here"
 
 
-def _room_texts(one: Checked) -> Iterator[str]:
+def _notes(one: Checked) -> Iterator[str]:
     if one.partition:
         used, total = one.partition
         yield f"mfg_nvs: {used} of {total} entries used ({used * 100 // max(total, 1)} %)"
@@ -162,3 +162,6 @@ def _room_texts(one: Checked) -> Iterator[str]:
             share = one.room.entries * 100 // one.room.small
             text += f": {share} % of what an mfg_nvs of 112 K has for them"
         yield text
+    if one.passed_over:
+        files = "file is" if one.passed_over == 1 else "files are"
+        yield f"{one.passed_over} {files} no certificate or key"

@@ -19,6 +19,8 @@ _NUMBERED = {item.group for item in PKI_ITEMS.values() if item.name != item.grou
 _SETS = "|".join(sorted({group.rpartition("_")[0] for group in PKI_GROUPS}, key=len, reverse=True))
 _NAME = re.compile(rf"(?P<set>{_SETS})_(?P<part>ca|cert|crt|key|client)(?:[._]?(?P<number>[0-9]{{1,2}}))?")
 _SPELLINGS = {"crt": "cert"}
+_SERVER = {"key": "server_key", "crt": "server_cert", "cer": "server_cert", "cert": "server_cert"}
+"""What ``server.key`` of ``raw_data``, and what stands beside it elsewhere, is for, by its suffix."""
 _TRAILING_NUMBER = re.compile(r"[._]([0-9]{1,2})\Z")
 
 
@@ -39,7 +41,7 @@ def item_by_path(path: PurePath) -> str:
         return _numbered(folder, number[1] if number else "")
     found = _NAME.fullmatch(stem)
     if found is None:
-        return "server_key" if stem == "server" and "key" in suffixes else ""
+        return next((_SERVER[each] for each in suffixes if each in _SERVER), "") if stem == "server" else ""
     part = _SPELLINGS.get(found["part"], found["part"])
     if part == "client":  # mqtt_client.crt and mqtt_client.key
         part = "key" if "key" in suffixes else "cert" if {"crt", "cer", "cert"} & {*suffixes} else ""

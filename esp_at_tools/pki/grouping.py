@@ -12,6 +12,7 @@ from esp_at_tools.formats.pki_list import PkiList
 from esp_at_tools.pki.checks import Finding
 from esp_at_tools.pki.collection import CollectedItem, CollectionFinding
 from esp_at_tools.pki.file_names import SUFFIXES, item_by_path
+from esp_at_tools.pki.folder import PROFILE_NAME
 from esp_at_tools.pki.items import read_pki
 from esp_at_tools.pki.names import PKI_GROUPS, PKI_ITEMS, PkiKind
 from esp_at_tools.pki.sniff import Sniffed, kind_of, list_files, sniff
@@ -97,6 +98,8 @@ def group_folder(folder: Path) -> Grouped:
     """
     gathering = _Gathering()
     for path in list_files(folder, _DEPTH):
+        if path.name == PROFILE_NAME:
+            continue
         place = path.relative_to(folder)
         gathering.add(place.as_posix(), sniff(path), explicit=False, place=place)
     return _grouped(gathering)

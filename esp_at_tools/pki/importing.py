@@ -194,7 +194,7 @@ def _by_content(
         PKI_SETS[role]["private_key"]: key,
     }
     files = {name: file.path for name, file in chosen.items() if file is not None}
-    _explain_rest(found, {*files.values()}, leaf)
+    _explain_rest(found, leaf, authority, {*files.values()})
     return Imported(files, sorted(found.left_out, key=lambda each: each.path))
 
 
@@ -275,7 +275,7 @@ def _leads(leaf: Sniffed, authority: Sniffed, others: Sequence[Sniffed]) -> bool
     return find_chain(chain, Authorities(authority.contents.certificates)).state == "trusted"
 
 
-def _explain_rest(found: _Sorted, used: set[Path], leaf: Sniffed | None) -> None:
+def _explain_rest(found: _Sorted, leaf: Sniffed | None, authority: Sniffed | None, used: set[Path]) -> None:
     """Say of every file that could be used and is not, why not."""
     told = {each.path for each in found.left_out}
     of_authorities = {_print_of(each) for each in found.authorities}
@@ -287,17 +287,22 @@ def _explain_rest(found: _Sorted, used: set[Path], leaf: Sniffed | None) -> None
             told.add(key.file.path)
     for file in (*found.leaves, *found.authorities):
         if file.path not in used | told:
-            found.leave(file.path, _why_not(file, leaf))
+            found.leave(file.path, _why_not(file, leaf, authority))
 
 
-def _why_not(file: Sniffed, leaf: Sniffed | None) -> str:
+def _why_not(file: Sniffed, leaf: Sniffed | None, authority: Sniffed | None) -> str:
+    for used in (leaf, authority):
+        if used is not None and _first_of(file) == _first_of(used):
+            return f"is the same certificate as {used.path.name}"
     if leaf is None or leaf.info is None or file.info is None:
         return "is another certificate"
-    if file.contents and leaf.contents and file.contents.certificates[0] == leaf.contents.certificates[0]:
-        return "is the same certificate once more"
     if file.info.subject == leaf.info.issuer and leaf.info.count == 1:
         return f"issued {leaf.path.name}; append it there if the other side does not have it"
     return "is another certificate"
+
+
+def _first_of(file: Sniffed) -> x509.Certificate | None:
+    return file.contents.certificates[0] if file.contents and file.contents.certificates else None
 
 
 def _print_of(file: Sniffed) -> str:

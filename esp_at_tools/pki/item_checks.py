@@ -249,6 +249,11 @@ def _weak_signature(item: Item) -> Found:
             )
 
 
+def _to_pem(item: Item) -> str:
+    command = "x509" if item.contents.certificates else "pkey"
+    return f"convert it to PEM: openssl {command} -inform der -in FILE -out NEW"
+
+
 _SEC1 = b"\x02\x01\x01\x04"  # version 1 and an octet string, after the header of the sequence
 
 
@@ -257,12 +262,12 @@ def _der_key(item: Item) -> Found:
     if item.pem_only or item.contents.format != "der":  # where PEM alone is read, that is all there is to say
         return
     if item.contents.key is not None and _SEC1 not in item.data[2:8]:
-        yield "is a key in DER, which recent firmware (mbedTLS 3.6) cannot read", "convert it to PEM"
+        yield "is a key in DER, which recent firmware (mbedTLS 3.6) cannot read", _to_pem(item)
 
 
 def _der_where_pem_only(item: Item) -> Found:
     if item.pem_only and item.contents.format == "der":
-        yield "is DER, and what uses it in the firmware reads PEM only", "convert it to PEM"
+        yield "is DER, and what uses it in the firmware reads PEM only", _to_pem(item)
 
 
 def _serial_not_positive(item: Item) -> Found:

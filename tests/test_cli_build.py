@@ -10,6 +10,7 @@ from pathlib import Path
 
 import builders
 import pytest
+from source_trees import make_tree
 
 from esp_at_tools.errors import InputError
 
@@ -408,3 +409,26 @@ def test_it_runs_in_a_process_of_its_own(process, tmp_path):
     assert done.status == 0
     assert len(list((tmp_path / "out").iterdir())) == 23
     assert done.err == ""
+
+
+def test_a_checkout_tells_its_module(cli, tmp_path):
+    tree = make_tree(tmp_path / "tree")
+    build = ("build", "--source", tree.folder, "--config-only", "-o", "out", "--json")
+    done = cli(*build)
+    assert done.status == 2
+    assert "it is one of ESP32C3/MY-BOARD, ESP32C3/MY-SPI" in done.err
+    info = {"platform": "PLATFORM_ESP32C3", "module": "MY-SPI", "description": "", "silence": 1}
+    tree.write("build/module_info.json", json.dumps(info))
+    (built,) = json.loads(cli(*build).out)["builds"]
+    assert (built["module"], built["silence"]) == ("ESP32C3/MY-SPI", True)
+
+
+def test_the_folder_of_definitions_in_the_environment_is_none_of_a_checkout(cli, tmp_path, monkeypatch):
+    tree = make_tree(tmp_path / "tree")
+    own = tmp_path / "mine"
+    own.mkdir()
+    (own / "factory_param_data.csv").write_text("platform,module_name,description\n")
+    build = ("build", "--source", tree.folder, "--config-only", "-m", "MY-SPI", "-o", "out")
+    monkeypatch.setenv("ESP_AT_MODULE_DIR", str(own))
+    assert cli(*build).status == 0
+    assert "holds definitions of this program" in cli(*build, "--dir", own).err

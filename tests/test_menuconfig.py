@@ -168,6 +168,39 @@ def test_quitting_without_saving_changes_nothing(start, overlay):
     assert overlay.read_text() == "CONFIG_AT_SOCKETS=9\n"
 
 
+def test_a_minimal_configuration_stays_in_the_current_folder(start, overlay, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "textual.py").write_text("raise SystemExit(9)")  # no module is looked for there
+    terminal = start()
+    search(terminal, "AT_WS_COMMAND_SUPPORT", "WebSocket")
+    terminal.press(" ", "[*]")
+    terminal.press("d", "Save minimal configuration")
+    terminal.press("mine.defaults\r", "Saved minimal config")
+    terminal.press("q", "Save configuration?")
+    terminal.press("n")
+    assert terminal.end() == 0
+    assert "CONFIG_AT_WS_COMMAND_SUPPORT=y\n" in (tmp_path / "mine.defaults").read_text()
+    assert not overlay.exists()
+
+
+def test_the_module_is_asked_for(trees, tmp_path):
+    pytest.importorskip("pty", reason="needs pseudo-terminals")
+    where = ("--project", trees.project, "--idf", trees.idf)
+    terminal = Terminal(
+        sys.executable, "-m", "esp_at_tools", "sdkconfig", "resolve", *where, "-o", tmp_path / "out"
+    )
+    terminal.wait("Number")
+    assert "1. PLATFORM_ESP32C3" in terminal.read()
+    terminal.press("1\r", "2. TINY  (2MB, Wi-Fi)")
+    terminal.press("9\r", "not in the range")
+    terminal.press("2\r", "Silence mode")
+    terminal.press("y\r")
+    assert terminal.end() == 0
+    assert "CONFIG_AT_SOCKETS=2\n" in (tmp_path / "out").read_text()
+    assert "of ESP32C3/TINY" in " ".join(terminal.read().split())
+    assert not (trees.project / "build").exists(), "what was answered is not kept: nothing was built"
+
+
 def test_without_a_terminal(process, trees, overlay):
     result = process(
         "menuconfig", "--project", trees.project, "--idf", trees.idf, "--module", "ESP32C3/MINI-1"

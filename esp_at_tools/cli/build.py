@@ -139,6 +139,11 @@ def command(
         project = given.path or Path()
         build_checkout(talk, AskedOfCheckout(project, names, all_modules, output, options, jobs, dry_run))
         return
+    if given.kind == "tree" and not (names or all_modules):
+        from esp_at_tools.cli.module_choice import chosen_module
+
+        name, silence = chosen_module(given.path or Path(), None, silence=silence)
+        names, options = (name,), replace(options, silence=silence)
     modules = _modules(given, names, all_modules=all_modules, folder=folder)
     target = output or DEFAULT_OUTPUT
     _check_inputs(target, [given.path, fs_image, pki])

@@ -39,7 +39,8 @@ def chosen_module(project: Path, name: str | None, *, silence: bool) -> tuple[st
     if is_terminal(sys.stdin) and is_terminal(sys.stderr):
         return _asked(known, silence=silence)
     raise InputError(
-        "for which module? --module is missing", f"it is one of {', '.join(each.full_name for each in known)}"
+        "for which module? --module is missing",
+        f"it is one of {', '.join(each.full_name for each in known)}",
     )
 
 

@@ -19,6 +19,11 @@ from esp_at_tools.kconfig.resolve import Resolved, read_defaults, resolve
 from esp_at_tools.kconfig.tree import KconfigTree
 
 _MAX_SDKCONFIG = 4 << 20
+_START = (
+    "import runpy, sys; sys.path[:] = filter(None, sys.path);"
+    " runpy.run_module('esp_menuconfig', run_name='__main__', alter_sys=True)"
+)
+"""Starts menuconfig in the user's folder without looking for modules there."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,11 @@ def edit(
 
 
 def _session(tree: KconfigTree, text: str, environment: Mapping[str, str]) -> str:
-    """Return the sdkconfig that the user leaves behind."""
+    """Return the sdkconfig that the user leaves behind.
+
+    menuconfig runs in the current folder: a minimal configuration that the user saves there (``D``) is a
+    file of the user's own, beside the overlay.
+    """
     with kconfig_environment(tree, environment) as (folder, variables):
         path = folder / "sdkconfig"
         path.write_text(text, encoding="utf-8")
@@ -96,8 +105,7 @@ def _session(tree: KconfigTree, text: str, environment: Mapping[str, str]) -> st
         }
         try:
             done = subprocess.run(  # noqa: S603 - a program of this installation, with a path of the tree
-                [sys.executable, "-m", "esp_menuconfig", str(tree.root)],
-                check=False, env={**variables, **own}, cwd=folder,
+                [sys.executable, "-c", _START, str(tree.root)], check=False, env={**variables, **own},
             )  # fmt: skip
         except OSError as error:
             raise ExternalToolError(

@@ -371,9 +371,10 @@ def _check_changed_pki(
     tls = tls or tls_support(firmware.source)[0]
     for each in check_collection(items, now=now, tls=tls, changed=judged):
         _add_pki(findings, each.finding)
-    for name in changed:
-        if firmware.layout.name == "modern" and PKI_ITEMS[name].role.startswith("wpa"):
-            findings.warnings.append(f"{name}: only firmware compiled with EAP support reads it")
+    eap = [name for name in changed if PKI_ITEMS[name].role.startswith("wpa")]
+    if eap and firmware.layout.name == "modern":
+        what = "it" if len(eap) == 1 else "them"
+        findings.warnings.append(f"{', '.join(eap)}: only firmware compiled with EAP support reads {what}")
 
 
 def _add_pki(findings: _Findings, found: Finding) -> None:

@@ -32,6 +32,8 @@ COMMANDS = {
     "partition": "Convert and check partition tables.",
     "build": "Make a complete build folder without a compiler.",
     "install": "Install ESP-IDF and its tools for a module of a checkout.",
+    "doctor": "Say what a build needs, what is missing, and how to mend it.",
+    "clean": "Take esp-at's patches back, and remove the build folder.",
     "menuconfig": "Change options of a module in ESP-IDF's menu, and keep them.",
     "sdkconfig": "Resolve a full sdkconfig without cmake; compare two.",
     "component": "Make a component with an AT command of your own.",

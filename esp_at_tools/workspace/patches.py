@@ -377,8 +377,8 @@ def _conflict(ground: Ground, patch: Patch, said: str, *, reverse: bool = False)
     verb = "cannot be taken out of" if reverse else "does not fit"
     look = f"git -C {place.base} diff {name}".rstrip()
     hint = (
-        f"'{look}' shows what was changed there by hand; is its ESP-IDF or submodule at the pinned commit?"
-        " ('esp-at-tool doctor')"
+        f"'{look}' shows what was changed there by hand, 'esp-at-tool doctor' whether its commit is the right"
+        f" one; if nothing was, the patch is for another ESP-IDF: change its entry in {patch.place}"
     )
     return PatchState(patch, CONFLICTING, f"{patch.source}: {verb} {place.folder}: {what}", hint)
 

@@ -19,6 +19,7 @@ from esp_at_tools.firmware.firmware import Firmware
 from esp_at_tools.firmware.flash_map import TableName
 from esp_at_tools.formats.partition_table import APP, Partition, PartitionTable
 from esp_at_tools.settings.modern import PARTITION as MFG_NVS
+from esp_at_tools.settings.modern import ModernLayout
 
 SourceKind = Literal["definitions", "tree", "release", "official"]
 
@@ -284,7 +285,7 @@ def described(job: Job, recipe: Recipe, flashed: tuple[Part, ...], files: Mappin
             FileEntry(name, len(file.data), hashlib.sha256(file.data).hexdigest(), offsets.get(name))
             for name, file in files.items()
         ),
-        partitions=_fits(recipe, flashed),
+        partitions=_fits(recipe, flashed, firmware),
         pki=tuple(firmware.pki()),
         gatt_rows=len(firmware.gatts()),
         notes=recipe.notes,
@@ -322,21 +323,17 @@ def _unread(job: Job, recipe: Recipe) -> list[str]:
     return [f"the firmware does not read {names}: its options for them are off"] if found else []
 
 
-def _fits(recipe: Recipe, flashed: tuple[Part, ...]) -> tuple[Fit, ...]:
+def _fits(recipe: Recipe, flashed: tuple[Part, ...], firmware: Firmware) -> tuple[Fit, ...]:
     sizes = {part.offset: len(part.data) for part in flashed}
     tables: dict[TableName, PartitionTable] = {"primary": recipe.primary, "secondary": recipe.secondary}
     return tuple(
-        Fit(table, place.name, place.offset, place.size, _used(recipe, place, sizes.get(place.offset, 0)))
+        Fit(table, place.name, place.offset, place.size, _used(firmware, place, sizes.get(place.offset, 0)))
         for table, rows in tables.items()
         for place in rows
     )
 
 
-def _used(recipe: Recipe, place: Partition, written: int) -> int:
-    if place.type == APP:
-        return written
-    if place.name == MFG_NVS and written:
-        from esp_at_tools.formats.nvs import NvsPartition
-
-        return place.size - NvsPartition.from_bytes(recipe.partitions[MFG_NVS].data).usage().free_bytes
+def _used(firmware: Firmware, place: Partition, written: int) -> int:
+    if place.type != APP and place.name == MFG_NVS and written and isinstance(firmware.layout, ModernLayout):
+        return place.size - firmware.layout.nvs.usage().free_bytes
     return written

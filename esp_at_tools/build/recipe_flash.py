@@ -13,7 +13,6 @@ from esp_at_tools.build.artefacts import Part, parts
 from esp_at_tools.build.recipe import Recipe, UserPartition
 from esp_at_tools.errors import FormatError, InputError
 from esp_at_tools.firmware.firmware import Firmware
-from esp_at_tools.firmware.mfg_csv import edit_mfg_csv
 from esp_at_tools.firmware.source import Flash, Kind, Patch, PendingOutput
 from esp_at_tools.formats.nvs import NvsPartition
 from esp_at_tools.formats.nvs.csv import dump_csv, parse_csv
@@ -154,6 +153,8 @@ def _rank(namespace: str) -> int:
 def _edited_csv(text: str, old: NvsPartition, new: NvsPartition) -> str:
     """Return the CSV of the changed partition: the old one edited, or one that is made of the entries."""
     if text:
+        from esp_at_tools.firmware.mfg_csv import edit_mfg_csv
+
         with contextlib.suppress(FormatError):  # rows that cannot be edited one by one
             edited = edit_mfg_csv(text, old, new)
             if _describes(edited, new):

@@ -6,6 +6,8 @@ the default services in ESP-AT's user guide and in esp-at v5.0.1.0, which v3.4.0
 
 from __future__ import annotations
 
+import functools
+
 from esp_at_tools.catalog.data import data_folder
 from esp_at_tools.errors import FormatError
 from esp_at_tools.files import read_file
@@ -24,14 +26,20 @@ def default_gatt_rows() -> tuple[str, ...]:
     """
     path = data_folder() / FILE_NAME
     try:
-        rows = tuple(read_gatts_csv(read_file(path, "GATT table", _MAX_SIZE).decode("utf-8")))
+        return _checked(read_file(path, "GATT table", _MAX_SIZE).decode("utf-8"))
     except UnicodeDecodeError as error:
         raise FormatError(f"{path}: not UTF-8: {error}", "save it as UTF-8") from error
     except FormatError as error:
         raise FormatError(f"{path}: {error.message}", error.hint) from error
+
+
+@functools.lru_cache(maxsize=1)
+def _checked(text: str) -> tuple[str, ...]:
+    """Return the rows of a table; several modules have the same one."""
+    rows = tuple(read_gatts_csv(text))
     if not rows:
-        raise FormatError(f"{path}: holds no GATT rows", "begin with a row of uuid 0x2800")
+        raise FormatError("holds no GATT rows", "begin with a row of uuid 0x2800")
     for found in check_table(rows):
         if found.level == "error":
-            raise FormatError(f"{path}: {found.message}", found.hint)
+            raise FormatError(found.message, found.hint)
     return rows

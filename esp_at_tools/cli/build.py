@@ -203,8 +203,6 @@ def _module_folder(source: BuildSource, folder: Path | None) -> Path | None:
 
 def _source(talk: Output, source: str | None, project: Path | None, folder: Path | None) -> BuildSource:
     """Return SOURCE, else the project, else a checkout in the current folder, else the definitions."""
-    from esp_at_tools.build.tree import is_source_tree
-
     if source is not None and project is not None:
         raise InputError("--source and --project exclude each other", "give one of them")
     if source is not None:
@@ -216,11 +214,17 @@ def _source(talk: Output, source: str | None, project: Path | None, folder: Path
         named = path != Path(source)  # MODULE@VERSION
         return BuildSource("release", path, version=source) if named else BuildSource.of(source)
     if project is not None:
+        from esp_at_tools.build.tree import is_source_tree
+
         if not is_source_tree(project):
             raise InputError(
                 f"--project {project}: is no esp-at checkout", "give the folder that has module_config/ in it"
             )
         return BuildSource("tree", project)
+    if not Path("components").is_dir():  # most often, and without loading what reads trees
+        return BuildSource("definitions")
+    from esp_at_tools.build.tree import is_source_tree
+
     return BuildSource("tree", Path()) if is_source_tree(Path()) else BuildSource("definitions")
 
 

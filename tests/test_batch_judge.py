@@ -16,7 +16,6 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from esp_at_tools.batch.pki_judge import PROVEN, PROVEN_OF_SETS, PkiJudge, _deciding
 from esp_at_tools.pki import checks, set_checks
 from esp_at_tools.pki.collection import CollectedItem, check_one
-from esp_at_tools.pki.names import PKI_ITEMS
 from esp_at_tools.pki.tls_support import OFFICIAL, TlsSupport
 
 NOW = dt.datetime.now(dt.timezone.utc)
@@ -138,8 +137,8 @@ CORPUS = corpus()
 
 
 def refused(name: str, data: bytes, tls: TlsSupport = OFFICIAL) -> bool:
-    item = CollectedItem(name, PKI_ITEMS[name].kind, PKI_ITEMS[name].role, data)
-    return any(found.risky or found.level == "error" for found in check_one(item, now=NOW, tls=tls))
+    found = check_one(CollectedItem.official(name, data), now=NOW, tls=tls)
+    return any(each.risky or each.level == "error" for each in found)
 
 
 @pytest.mark.parametrize("kind", CORPUS)

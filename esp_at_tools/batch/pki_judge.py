@@ -126,11 +126,10 @@ class PkiJudge:
         from esp_at_tools.pki.collection import CollectedItem, check_one
         from esp_at_tools.pki.items import describe, load
 
-        place = PKI_ITEMS[name]
-        item = CollectedItem(name, place.kind, place.role, data)
+        item = CollectedItem.official(name, data)
         findings = check_one(item, now=self._now, tls=self._tls)
         try:
-            contents = load(data, name, place.kind)
+            contents = load(data, name, item.kind)
             info = describe(contents, data)
         except FormatError:
             return ItemVerdict(refused=True)

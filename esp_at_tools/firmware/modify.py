@@ -363,7 +363,7 @@ def _check_changed_pki(
         for name in after
     }
     items = [
-        CollectedItem(titles[name], PKI_ITEMS[name].kind, PKI_ITEMS[name].role, data)
+        CollectedItem.official(name, data, name=titles[name])
         for name, data in after.items()
         if name in PKI_ITEMS
     ]

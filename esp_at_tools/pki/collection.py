@@ -13,7 +13,7 @@ from esp_at_tools.pki.chain import Authorities, Chain, find_chain
 from esp_at_tools.pki.checks import Finding, check_item, check_set
 from esp_at_tools.pki.item_checks import Purpose
 from esp_at_tools.pki.items import LEVELS, load
-from esp_at_tools.pki.names import PKI_SETS, PkiKind
+from esp_at_tools.pki.names import PKI_ITEMS, PKI_SETS, PkiKind
 from esp_at_tools.pki.tls_support import OFFICIAL, TlsSupport
 
 if TYPE_CHECKING:
@@ -39,6 +39,18 @@ class CollectedItem:
     role: str
     data: bytes = field(repr=False)
     path: Path | None = None
+
+    @classmethod
+    def official(cls, item: str, data: bytes, *, name: str = "", path: Path | None = None) -> CollectedItem:
+        """Return what is for an item of the firmware.
+
+        Args:
+            item: the official name.
+            data: its bytes.
+            name: how to call it; the official name if empty.
+            path: the file that it is from.
+        """
+        return cls(name or item, PKI_ITEMS[item].kind, PKI_ITEMS[item].role, data, path)
 
     @property
     def role_is_official(self) -> bool:

@@ -54,9 +54,7 @@ class _Gathering:
         item = item_by_path(place)
         taken = {each.name for each in self.items}
         if item and item not in taken and (file.related or file.path.suffix.lower() in SUFFIXES):
-            self.items.append(
-                CollectedItem(item, PKI_ITEMS[item].kind, PKI_ITEMS[item].role, file.data, file.path)
-            )
+            self.items.append(CollectedItem.official(item, file.data, path=file.path))
         elif file.usable:
             self.loose.append((name, file))
         elif file.related or explicit:
@@ -84,7 +82,7 @@ def _unwrapped(file: Sniffed) -> list[CollectedItem]:
         return []
     official = [item for item in PKI_ITEMS.values() if item.group == group]
     return [
-        CollectedItem(item.name, item.kind, item.role, member.data, file.path)
+        CollectedItem.official(item.name, member.data, path=file.path)
         for item, member in zip(official, members, strict=False)
         if member.data
     ]

@@ -68,8 +68,7 @@ class Imported:
     def items(self) -> list[CollectedItem]:
         """Return the items for :func:`esp_at_tools.pki.collection.check_collection`."""
         return [
-            CollectedItem(name, PKI_ITEMS[name].kind, PKI_ITEMS[name].role, sniff(path).data, path)
-            for name, path in self.files.items()
+            CollectedItem.official(name, sniff(path).data, path=path) for name, path in self.files.items()
         ]
 
     def profile(self, path: Path) -> bytes:

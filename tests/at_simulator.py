@@ -1,11 +1,27 @@
-"""A running ESP-AT module made of software: its AT port over a pseudo-terminal, its flash in memory.
+"""A running ESP-AT module made of software: for talking to AT firmware without hardware.
 
-It answers what AT firmware answers to AT+GMR, AT+CMD?, AT+SYSFLASH, AT+SYSMFG, AT+SYSLOG, AT+UART,
-AT+RST and ATE, byte for byte as recorded from real firmware v2.2 and v2.3 (SYSMFG, which those lack, as
-the user guide of v5.0 describes it). Run ``python at_simulator.py --image FILE`` to have one to talk to.
+Its AT port is a pseudo-terminal, its flash a full image in memory, with real partition tables and a real
+``mfg_nvs``. It answers byte for byte what official firmware v2.2 and v2.3 was recorded to answer to AT,
+ATE, AT+GMR, AT+SYSFLASH, AT+SYSLOG and AT+RST, and as v5.0.1.0 does to AT+SYSMFG, AT+UART_CUR,
+AT+UART_DEF and AT+RESTORE. From Python::
 
-Sources: "Basic AT Commands" in the ESP-AT user guide, recordings of official firmware, and the format
-strings of its AT library for what the guide leaves open (no quotes around values, length in digits).
+    module = AtModule(bytearray(Path("factory.bin").read_bytes()), faults=Faults(reset_after=2000))
+    with PtyModule(module, piece=1) as board:
+        subprocess.run(["esp-at-tool", "at", "-p", board.port, "set", "sys_store=0"], check=True)
+    module.commands, module.flash
+
+and from a shell, where the package is installed, until it is interrupted::
+
+    python tests/at_simulator.py --image factory.bin                      # with AT+SYSMFG
+    python tests/at_simulator.py --image old.bin --no-sysmfg --flow 3     # says nothing without --flow
+
+Sources: "Basic AT Commands" in the ESP-AT user guide v5.0, recordings of official firmware, the format
+strings of its AT library for what the guide leaves open (no quotes around values, length in digits), and
+``at_init.c``, ``at_uart_task.c`` and ``at_uart_cmd.c`` of v5.0.1.0 for two things that are easy to get
+wrong: AT+SYSMFG works on what the firmware has read of ``mfg_nvs`` when it started, whatever AT+SYSFLASH
+has written since; and the rate of the first start is stored and goes before ``uart_baudrate`` from then on.
+
+What is not real: time (see ``latency``), Wi-Fi and Bluetooth, and how NVS spreads entries over its pages.
 """
 
 from __future__ import annotations
@@ -15,6 +31,7 @@ import contextlib
 import os
 import re
 import select
+import signal
 import sys
 import termios
 import threading
@@ -396,10 +413,17 @@ class PtyModule:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.write(self._waker, b".")
-        self._thread.join()
-        for descriptor in (self._master, self._slave, self._wake, self._waker):
-            os.close(descriptor)
+        self.hang_up()
+        os.close(self._wake)
+        os.close(self._waker)
+
+    def hang_up(self) -> None:
+        """Unplug it: the port is gone."""
+        if self._thread.is_alive():
+            os.write(self._waker, b".")
+            self._thread.join()
+            os.close(self._slave)
+            os.close(self._master)
 
     def _serve(self) -> None:
         chatter = self.module.faults.chatter
@@ -448,16 +472,39 @@ _RATES = tuple(name for name in dir(termios) if re.fullmatch(r"B[0-9]+", name) a
 
 def main(argv: list[str] | None = None) -> int:
     """Serve one module until interrupted; its flash is written back to the file at the end."""
-    parser = argparse.ArgumentParser(description="A running ESP-AT module, made of software.")
-    parser.add_argument("--image", type=Path, required=True, help="full flash image")
+    parser = argparse.ArgumentParser(
+        description="A running ESP-AT module, made of software. It prints the name of its AT port, and serves"
+        " it until it is interrupted (Ctrl-C, SIGTERM); its flash is written back to the file then."
+    )
+    parser.add_argument("--image", type=Path, required=True, metavar="FILE", help="full flash image")
     parser.add_argument("--no-sysmfg", action="store_true", help="a firmware without AT+SYSMFG")
+    parser.add_argument("--no-sysflash", action="store_true", help="a firmware without AT+SYSFLASH")
+    parser.add_argument("--baud", type=int, default=115200, help="the rate that it has stored (%(default)s)")
+    parser.add_argument(
+        "--flow",
+        type=int,
+        default=1,
+        choices=range(4),
+        help="its flow control; 2 and 3 wait for the host's RTS",
+    )
+    parser.add_argument("--latency", type=float, default=0, metavar="SECONDS", help="before every answer")
+    parser.add_argument("--piece", type=int, default=0, metavar="BYTES", help="answers come in such pieces")
+    parser.add_argument(
+        "--reset-after", type=int, default=0, metavar="BYTES", help="it loses power once then"
+    )
     options = parser.parse_args(argv)
-    module = AtModule(bytearray(options.image.read_bytes()), sysmfg=not options.no_sysmfg)
-    with PtyModule(module) as served:
+    module = AtModule(
+        bytearray(options.image.read_bytes()), sysmfg=not options.no_sysmfg, baud=options.baud,
+        sysflash=not options.no_sysflash, flow=options.flow, faults=Faults(reset_after=options.reset_after),
+    )  # fmt: skip
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with (
+        PtyModule(module, piece=options.piece, latency=options.latency) as served,
+        contextlib.suppress(KeyboardInterrupt),
+    ):
         sys.stdout.write(f"{served.port}\n")
         sys.stdout.flush()
-        with contextlib.suppress(KeyboardInterrupt):
-            threading.Event().wait()
+        threading.Event().wait()
     options.image.write_bytes(module.flash)
     return 0
 

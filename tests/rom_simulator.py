@@ -29,13 +29,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
-import os
-import select
-import socket
+import signal
 import struct
 import sys
 import threading
-import time
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -43,6 +40,7 @@ from pathlib import Path
 
 import rom_chips as op
 from rom_chips import CHIPS, SECURE_COMMANDS, STUB_COMMANDS, mac_registers
+from rom_ports import PortGoneError, PtyBoard, SocketBoard
 
 SECTOR = 0x1000
 BLOCK_SECTORS = 16
@@ -58,6 +56,8 @@ CHECKSUM_SEED = 0xEF
 ERROR_PARAMETER, ERROR_FORMAT, ERROR_RESULT, ERROR_CHECKSUM, ERROR_DEFLATE = 0x01, 0x05, 0x06, 0x07, 0x0B
 SPI_READ_ID, SPI_READ = 0x9F, 0x03
 MAX_BLOCK = 0x4000
+BOOT_LOG = b"rst:0x1 (POWERON),boot:0xc (SPI_FAST_FLASH_BOOT)\r\nSPIWP:0xee\r\n"
+"""What a chip says that starts its firmware."""
 SIZE_CODE_1MB = 0x14
 """Third byte of a flash chip's id: the size as a power of two."""
 
@@ -71,6 +71,8 @@ class Faults:
         silent_from: no answer any more from this packet on: the cable is pulled.
         hang_up_from: the port itself goes away at this packet.
         garble: this packet arrives damaged, once.
+        garble_from: every packet from this one on arrives damaged.
+        reset_from: at this packet the chip resets and starts its firmware, which says so.
         weak_cell: address of a byte in flash that does not keep what is written to it.
     """
 
@@ -78,11 +80,9 @@ class Faults:
     silent_from: int = 0
     hang_up_from: int = 0
     garble: int = 0
+    garble_from: int = 0
+    reset_from: int = 0
     weak_cell: int | None = None
-
-
-class PortGoneError(Exception):
-    """The board is unplugged."""
 
 
 @dataclass
@@ -194,7 +194,10 @@ class Loader:
             if 0 < self.faults.silent_from <= self.packets:
                 self.faults.silent = True
                 return b""
-            if self.packets == self.faults.garble:
+            if 0 < self.faults.reset_from <= self.packets:
+                self.faults.silent, self.running_stub = True, False
+                return BOOT_LOG
+            if self.packets == self.faults.garble or 0 < self.faults.garble_from <= self.packets:
                 checksum ^= 0x01
         try:
             return _HANDLERS[command](self, data, checksum & 0xFF)
@@ -394,113 +397,34 @@ def _xor(data: bytes) -> int:
     return value
 
 
-# --- ports ---------------------------------------------------------------------------------------
-
-
-class PtyBoard:
-    """A loader at the other end of a pseudo-terminal; ``port`` is what to open.
-
-    Use it as a context manager. Not on Windows, which has no pseudo-terminals.
-
-    Args:
-        loader: the loader.
-        timed: every byte takes as long as at the rate that the loader is set to: ten bits.
-    """
-
-    def __init__(self, loader: Loader, *, timed: bool = False) -> None:
-        import pty
-        import tty
-
-        self.loader, self._open, self._timed = loader, True, timed
-        self._master, self._slave = pty.openpty()
-        tty.setraw(self._slave)
-        self.port = os.ttyname(self._slave)
-        self._wake, self._waker = os.pipe()
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-
-    def __enter__(self) -> PtyBoard:  # noqa: PYI034 - Self is not in Python 3.10
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.write(self._waker, b".")
-        self._thread.join()
-        self._hang_up()
-        os.close(self._wake)
-        os.close(self._waker)
-
-    def _hang_up(self) -> None:
-        if self._open:
-            self._open = False
-            os.close(self._slave)
-            os.close(self._master)
-
-    def _serve(self) -> None:
-        while True:
-            ready, _, _ = select.select([self._master, self._wake], [], [])
-            if self._wake in ready:
-                return
-            data = os.read(self._master, 1 << 16)
-            self._take_time(data)
-            try:
-                answer = self.loader.receive(data)
-            except PortGoneError:
-                self._hang_up()
-                return
-            self._take_time(answer)
-            while answer:
-                answer = answer[os.write(self._master, answer) :]
-
-    def _take_time(self, data: bytes) -> None:
-        if self._timed:
-            time.sleep(len(data) * 10 / self.loader.baud)
-
-
-class SocketBoard:
-    """A loader behind a TCP port, for esptool's ``socket://HOST:PORT``; one connection at a time."""
-
-    def __init__(self, loader: Loader) -> None:
-        self.loader = loader
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = f"socket://127.0.0.1:{self._listener.getsockname()[1]}"
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._stopping = False
-
-    def __enter__(self) -> SocketBoard:  # noqa: PYI034 - as above
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopping = True
-        with contextlib.suppress(OSError):
-            socket.create_connection(self._listener.getsockname(), timeout=1).close()
-        self._thread.join()
-        self._listener.close()
-
-    def _serve(self) -> None:
-        while not self._stopping:
-            connection, _ = self._listener.accept()
-            with connection, contextlib.suppress(OSError, PortGoneError):
-                while data := connection.recv(1 << 16):
-                    connection.sendall(self.loader.receive(data))
-
-
 def main(argv: list[str] | None = None) -> int:
     """Serve one board until interrupted; its flash is written back to the file at the end."""
-    parser = argparse.ArgumentParser(description="A board in its boot loader, made of software.")
-    parser.add_argument("--chip", choices=CHIPS, default="esp32c3")
-    parser.add_argument("--flash", type=Path, required=True, help="file with the flash; made if missing")
-    parser.add_argument("--size", type=int, default=4, help="MB of flash")
+    parser = argparse.ArgumentParser(
+        description="A board in its boot loader, made of software. It prints the name of its port, and serves"
+        " it until it is interrupted (Ctrl-C, SIGTERM); its flash is written back to the file then."
+    )
+    parser.add_argument("--chip", choices=CHIPS, default="esp32c3", help="(%(default)s)")
+    parser.add_argument(
+        "--flash", type=Path, required=True, metavar="FILE", help="file with the flash; made if missing"
+    )
+    parser.add_argument("--size", type=int, default=4, metavar="MB", help="of flash (%(default)s)")
+    parser.add_argument("--mac", default="c4:0a:24:fe:10:01", help="its MAC address (%(default)s)")
     parser.add_argument("--timed", action="store_true", help="bytes take the time that they take on a wire")
     parser.add_argument("--socket", action="store_true", help="a TCP port instead of a pseudo-terminal")
+    parser.add_argument("--secure-boot", action="store_true", help="the eFuse of secure boot is burnt")
+    parser.add_argument("--encryption", action="store_true", help="flash encryption is on")
     options = parser.parse_args(argv)
     flash = options.flash.read_bytes() if options.flash.exists() else b""
-    loader = Loader(options.chip, options.size << 20, flash)
-    with SocketBoard(loader) if options.socket else PtyBoard(loader, timed=options.timed) as board:
+    loader = Loader(
+        options.chip, options.size << 20, flash, bytes.fromhex(options.mac.replace(":", "")),
+        secure_boot=options.secure_boot, encryption=options.encryption,
+    )  # fmt: skip
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    plugged = SocketBoard(loader) if options.socket else PtyBoard(loader, timed=options.timed)
+    with plugged as board, contextlib.suppress(KeyboardInterrupt):
         sys.stdout.write(f"{board.port}\n")
         sys.stdout.flush()
-        with contextlib.suppress(KeyboardInterrupt):
-            threading.Event().wait()
+        threading.Event().wait()
     options.flash.write_bytes(loader.flash)
     return 0
 

@@ -113,3 +113,30 @@ def test_console_of_a_pipe(process, plug):
     assert done.status == 0, done.err
     assert "AT version:5.0.1.0" in done.out
     assert done.out.count("OK") == 2
+
+
+def test_console_when_the_port_goes_away(plug, tmp_path):
+    board = plug()
+    master, slave = pty.openpty()
+    environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path), "TERM": "xterm"}
+    program = subprocess.Popen(
+        [sys.executable, "-m", "esp_at_tools", "at", "-p", board.port, "console"],
+        stdin=slave, stdout=slave, stderr=subprocess.PIPE, env=environment, text=True,
+    )  # fmt: skip
+    os.close(slave)
+    assert program.stderr is not None
+    while "Ctrl-D to leave" not in program.stderr.readline():
+        pass
+    time.sleep(0.3)  # it waits for a line now
+    board.hang_up()
+    assert program.wait(timeout=10) == 3
+    assert "the port is gone" in program.stderr.read()
+    program.stderr.close()
+    os.close(master)
+
+
+def test_a_wrong_line_from_a_pipe_ends_it(process, plug):
+    done = process("at", "-p", plug().port, "console", input="AT\n:what\nAT+GMR\n", stdin=None)
+    assert done.status == 2
+    assert ":what: is no word of the console" in done.err
+    assert "AT version" not in done.out

@@ -11,7 +11,8 @@ from pathlib import Path
 import builders
 import pytest
 from at_modules import KINDS, Plug, be_impatient, held
-from at_simulator import Faults
+
+from esp_at_tools.firmware.firmware import Firmware
 
 
 @pytest.fixture(autouse=True)
@@ -143,6 +144,57 @@ def test_what_is_impossible_or_risky_is_not_sent(cli, plug, asked, status):
     assert board.module.flash == before
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_gatt_rows_and_whole_tables(cli, plug, kind, tmp_path):
+    board = plug(kind)
+    rows = held(board, tmp_path).gatts()
+    if rows:
+        done = cli("at", "-p", board.port, "set", "cfg2=2,16,0xC300,0x01,1,1,31")
+        assert done.status == 0, done.err
+        assert held(board, tmp_path).gatts() == {**rows, "cfg2": "2,16,0xC300,0x01,1,1,31"}
+    table = tmp_path / "gatts.csv"
+    table.write_text("0,16,0x2800,0x01,2,2,A002\n1,16,0x2803,0x01,1,1,02\n2,16,0xC300,0x01,1,1,32\n")
+    profile = tmp_path / "profile.yaml"
+    profile.write_text("gatts: gatts.csv\nsettings:\n  channel_num: 12\n")
+    done = cli("at", "-p", board.port, "set", "--profile", profile)
+    assert done.status == 0, done.err
+    firmware = held(board, tmp_path)
+    assert list(firmware.gatts().values()) == table.read_text().split()
+    assert firmware.get("channel_num") == 12
+    assert "unchanged" in cli("at", "-p", board.port, "set", "--profile", profile).out
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_rate_is_that_of_the_next_start(cli, plug, kind):
+    """The rate of its first start is stored, and goes before the one of the factory."""
+    board = plug(kind)
+    done = cli("at", "-p", board.port, "set", "uart_baudrate=460800")
+    assert done.status == 0, done.err
+    assert "that the module had stored (AT+UART_DEF) goes before it, and is changed, too" in done.err
+    assert (board.module.baud, board.module.stored) == (115200, (460800, 1))
+    done = cli("at", "-p", board.port, "set", "uart_baudrate=921600", "--restart", "--json")
+    assert done.status == 0, done.err
+    assert json.loads(done.out)["restarted"] is True
+    assert board.module.baud == 921600
+    back = cli("at", "-p", board.port, "-b", "921600", "set", "uart_baudrate=115200", "--restart")
+    assert back.status == 0, back.err
+    assert board.module.baud == 115200
+
+
+def test_a_rate_is_stored_even_where_the_entry_is_right(cli, plug):
+    board = plug(baud=230400)
+    done = cli("at", "-p", board.port, "set", "uart_baudrate=115200")
+    assert done.status == 0, done.err
+    assert "unchanged" in done.out
+    assert board.module.stored == (115200, 1)
+
+
+def test_a_module_that_has_the_new_rate_already_is_found(cli, plug):
+    board = plug(baud=300)
+    done = cli("at", "-p", board.port, "-b", "115200", "set", "uart_baudrate=300")
+    assert done.status == 0, done.err
+
+
 def test_restart_is_done_when_asked_for(cli, plug):
     board = plug()
     done = cli("at", "-p", board.port, "set", "sys_store=0", "--restart")
@@ -191,17 +243,52 @@ def test_push_of_the_legacy_layout(cli, plug, tmp_path):
     assert board.module.flash == changed.read_bytes()
 
 
-@pytest.mark.parametrize("share", [0.3, 0.7])
-def test_push_again_after_a_reset(cli, plug, tmp_path, share):
+def test_push_of_a_larger_partition(cli, plug, tmp_path):
+    larger = tmp_path / "mfg_nvs.bin"
+    larger.write_bytes(builders.generate(builders.mfg_csv(), size=2 * builders.MFG_SIZE))
+    board = plug()
+    assert cli("at", "-p", board.port, "push", larger).status == 0
+    full = tmp_path / "full.bin"
+    lines = "".join(f"more{number},data,string,{'x' * 1000}\n" for number in range(60))
+    full.write_bytes(builders.generate(f"{builders.mfg_csv()}{lines}", size=2 * builders.MFG_SIZE))
+    scattered = bytearray(full.read_bytes())
+    assert len(bytes(scattered).rstrip(b"\xff")) < builders.MFG_SIZE
+    scattered[builders.MFG_SIZE : builders.MFG_SIZE + 0x1000] = scattered[
+        :0x1000
+    ]  # the first page is elsewhere
+    scattered[:0x1000] = b"\xff" * 0x1000
+    full.write_bytes(scattered)
+    done = cli("at", "-p", board.port, "push", full)
+    assert done.status == 0, done.err
+    firmware = held(board, tmp_path)
+    assert firmware.get("module_name") == "MINI-1"
+    assert len(firmware.layout.nvs.entries) == len(Firmware.open(full).layout.nvs.entries)
+    too_full = tmp_path / "too_full.bin"
+    lines = "".join(f"more{number},data,string,{'x' * 1000}\n" for number in range(160))
+    too_full.write_bytes(builders.generate(f"{builders.mfg_csv()}{lines}", size=2 * builders.MFG_SIZE))
+    before = bytes(board.module.flash)
+    done = cli("at", "-p", board.port, "push", too_full)
+    assert done.status == 2
+    assert "too_full.bin" in done.err
+    assert board.module.flash == before
+
+
+def test_push_entry_by_entry_where_no_partition_is_shown(cli, plug, tmp_path, certificate):
     source, changed = tmp_path / "source.bin", tmp_path / "target.bin"
     source.write_bytes(builders.image())
     assert cli("modify-bin", "--input", source, "--output", changed, "--baud", "460800").status == 0
-    whole = plug("sysflash")
-    assert cli("at", "-p", whole.port, "push", changed).status == 0
-    board = plug("sysflash", faults=Faults(reset_after=int(whole.module.received * share)))
-    assert cli("at", "-p", board.port, "push", changed).status == 3
-    assert cli("at", "-p", board.port, "push", changed).status == 0
-    assert board.module.flash == changed.read_bytes()
+    board = plug(hidden=("mfg_nvs",))
+    assert cli("at", "-p", board.port, "set", f"mqtt_ca=@{certificate}").status == 0
+    done = cli("at", "-p", board.port, "push", changed, "--json")
+    assert done.status == 0, done.err
+    assert json.loads(done.out)["written"] == ["mqtt_ca", "uart_baudrate"]
+    assert "goes before 460800" in done.err
+    firmware = held(board, tmp_path)
+    assert (firmware.get("uart_baudrate"), firmware.get("mqtt_ca")) == (
+        460800,
+        Firmware.open(changed).get("mqtt_ca"),
+    )
+    assert "holds all of it already" in cli("at", "-p", board.port, "push", changed).out
 
 
 def test_push_of_another_layout_is_refused(cli, plug, tmp_path):

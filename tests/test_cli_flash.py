@@ -223,6 +223,16 @@ def test_table_of_several(quick, board, image):
     assert "error: /dev/no-such-port: there is no such port" in done.err
 
 
+def test_eight_at_once(quick, board, image):
+    modules = [board(mac=bytes((2, 0, 0, 0, 0, number))) for number in range(8)]
+    done = quick(image, "--verify", "--json", *(word for each in modules for word in ("-p", each.port)))
+    assert done.status == 0, done.err
+    assert all(each.loader.flash == image.read_bytes() for each in modules)
+    boards = json.loads(done.out)["boards"]
+    assert [each["mac"][-2:] for each in boards] == [f"{number:02x}" for number in range(8)]
+    assert all(each["verified"] for each in boards)
+
+
 # --- dry run and JSON ----------------------------------------------------------------------------
 
 
@@ -365,6 +375,8 @@ def test_ports_that_are_none(cli, image, tmp_path, board):
         ({"silent": True}, "nothing answers"),
         ({"silent_from": 3}, "the connection broke off"),
         ({"hang_up_from": 3}, "the port is gone"),
+        ({"garble_from": 3}, "the connection broke off"),
+        ({"reset_from": 3}, "the connection broke off"),
         ({"weak_cell": 0x1F100}, "what is in flash is not what was written"),
     ],
 )

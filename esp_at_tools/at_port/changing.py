@@ -84,8 +84,8 @@ def change(
         stored = store_rate(module.client, rate)
         if stored:
             remarks.append(
-                f"{BAUD}: the rate {stored} that the module had stored itself (AT+UART_DEF), and that goes"
-                " before it, is changed, too"
+                f"{BAUD}: the rate {stored} that the module had stored (AT+UART_DEF) goes before it, and is"
+                " changed, too"
             )
     return replace(outcome, warnings=[*outcome.warnings, *remarks]), restarted
 
@@ -289,7 +289,7 @@ def _remarks(module: Running, firmware: Firmware) -> list[str]:
     rate, stored = firmware.get(BAUD), read_uart(module.client)
     if stored is None or not isinstance(rate, int) or stored.rate in (rate, 0):
         return []
-    own = f"the module has stored the rate {stored.rate} itself (AT+UART_DEF), which goes before {rate}"
+    own = f"the module has stored the rate {stored.rate} (AT+UART_DEF), which goes before {rate}"
     return [f"{BAUD}: {own} ('at set {BAUD}={rate}' changes it)"]
 
 

@@ -86,11 +86,12 @@ class Listener:
     Args:
         wire: the open port.
         show: called with text as it comes.
+        gone: called once when the port fails.
     """
 
-    def __init__(self, wire: Wire, show: Callable[[str], None]) -> None:
+    def __init__(self, wire: Wire, show: Callable[[str], None], gone: Callable[[], None]) -> None:
         """Nothing is read before the context begins."""
-        self._wire, self._show = wire, show
+        self._wire, self._show, self._gone = wire, show, gone
         self._ended = threading.Event()
         self.last = time.monotonic()
         self.error: DeviceError | None = None
@@ -112,6 +113,7 @@ class Listener:
                 data = self._wire.read(0.1)
             except DeviceError as error:
                 self.error = error
+                self._gone()
                 return
             if data:
                 self.last = time.monotonic()

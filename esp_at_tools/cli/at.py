@@ -72,7 +72,7 @@ def _connected(talk: Output, rates: Sequence[int] = ()) -> Iterator[AtClient]:
 
     given = click.get_current_context().meta.get(_KEY, {})
     baud = int(given.get("baud", 0))
-    if not 0 <= baud <= 5_000_000:
+    if baud and not 80 <= baud <= 5_000_000:
         raise InputError(f"--baud {baud}: is no rate of a serial port", "give one of 80 to 5000000")
     port = choose_ports([given["port"]] if given.get("port") else [])[0]
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
@@ -28,7 +31,8 @@ def talk_by_hand(talk: Output, client: AtClient, log_path: Path | None) -> None:
         if by_hand:
             talk.note(f"{client.port} at {client.wire.baud} baud; :help for help, Ctrl-D to leave")
             stack.enter_context(line_editing(words, state_folder() / "history"))
-        listener = stack.enter_context(Listener(client.wire, _show))
+        gone = _end_of_input(threading.get_ident()) if by_hand else _nothing
+        listener = stack.enter_context(Listener(client.wire, _show, gone))
         while listener.error is None:
             try:
                 line = input()
@@ -39,6 +43,8 @@ def talk_by_hand(talk: Output, client: AtClient, log_path: Path | None) -> None:
             except EOFError:
                 break
             except InputError as error:
+                if not by_hand:
+                    raise
                 say(f"error: {error.message}\n  {error.hint}", err=True)
                 continue
             if data is None:
@@ -50,6 +56,17 @@ def talk_by_hand(talk: Output, client: AtClient, log_path: Path | None) -> None:
         listener.wait_for_answer(0.3)
     if listener.error is not None:
         raise listener.error
+
+
+def _end_of_input(thread: int) -> Callable[[], None]:
+    """Return what ends a thread's waiting for a line of the user, where the system can do that."""
+    if not hasattr(signal, "pthread_kill"):  # Windows
+        return _nothing
+    return lambda: signal.pthread_kill(thread, signal.SIGINT)
+
+
+def _nothing() -> None:
+    pass
 
 
 def _show(text: str) -> None:

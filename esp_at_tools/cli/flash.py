@@ -206,8 +206,12 @@ def _flash(
         print_plan(talk, order)
     else:
         print_allotment(talk, order)
-    with watched(talk, links) as report:
-        receipts = flash_boards(order, links, report, verify=verify)
+    try:
+        with watched(talk, links) as report:
+            receipts = flash_boards(order, links, report, verify=verify)
+    except KeyboardInterrupt:
+        talk.warn("what was being written is incomplete on its module; flash it again")
+        raise
     checks = [check(talk, number, each) if check else None for number, each in enumerate(receipts)]
     if talk.json:
         talk.document(_flash_document(order, receipts, checks, verify=verify))

@@ -35,7 +35,18 @@ def flash_lines(
             "with esptool, at 0x0 (what the module has stored is lost):",
             f"  {_esptool(firmware, '0x0', target)}",
         ]
-    return lines + _changed_parts(firmware, target, patches, parts or {})
+    return lines + _changed_parts(firmware, target, patches, parts or {}) + _rate_remark(firmware)
+
+
+def _rate_remark(firmware: Firmware) -> list[str]:
+    """Return what to know of a changed rate: a module stores that of its first start in its own ``nvs``."""
+    if all(change.name != "uart_baudrate" for change in firmware.changes()):
+        return []
+    return [
+        "A module that has started before has stored its UART rate, which goes before uart_baudrate, until",
+        f"  {_join('esp-at-tool', 'erase-flash', '--only', 'nvs', '-p', PORT)}",
+        "or AT+RESTORE forgets it, or AT+UART_DEF changes it.",
+    ]
 
 
 def _changed_parts(

@@ -9,6 +9,11 @@ costs nothing::
     firmware.set("uart_baudrate", 921600)
     firmware.set_pki("mqtt_ca", Path("ca.pem").read_bytes())
     firmware.write("out.bin")
+
+    from esp_at_tools import build_module, module
+
+    module("ESP32C3/MINI-1").parameters["uart_tx_pin"]
+    build_module("ESP32C3/MINI-1", "build", source="latest", settings={"uart_baudrate": 921600})
 """
 
 from __future__ import annotations
@@ -17,7 +22,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from esp_at_tools.build.job import Built as Built
+    from esp_at_tools.build.module_build import build_module as build_module
     from esp_at_tools.catalog.chips import Chip as Chip
+    from esp_at_tools.catalog.modules import Module as Module
+    from esp_at_tools.catalog.modules import module as module
+    from esp_at_tools.catalog.modules import modules as modules
     from esp_at_tools.errors import CheckFailedError as CheckFailedError
     from esp_at_tools.errors import EspAtError as EspAtError
     from esp_at_tools.errors import FormatError as FormatError
@@ -33,18 +43,23 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "Built": "build.job",
     "CheckFailedError": "errors",
     "Chip": "catalog.chips",
     "EspAtError": "errors",
     "Firmware": "firmware.firmware",
     "FormatError": "errors",
     "InputError": "errors",
+    "Module": "catalog.modules",
     "NvsEntry": "formats.nvs",
     "NvsPartition": "formats.nvs",
     "Partition": "formats.partition_table",
     "PartitionTable": "formats.partition_table",
     "Profile": "settings.profile",
     "RiskyValueError": "errors",
+    "build_module": "build.module_build",
+    "module": "catalog.modules",
+    "modules": "catalog.modules",
 }
 
 __all__ = ["__version__", *sorted(_HOME)]  # noqa: PLE0604 - the names are strings, ruff cannot see it

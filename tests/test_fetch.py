@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -271,3 +272,26 @@ def test_migrate(cli):
     done = cli("migrate", "old.zip", f"{MINI}@v4.1.1.0", "-o", "new.zip")
     assert done.status == 0, done.err
     assert json.loads(cli("inspect", "new.zip", "--json").out)["settings"]["uart_baudrate"] == 921600
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("modify-bin", "--input", "ESP32C3/MINI-1@v3.3.0.0", "--baud", "9600", "-o", "out"),
+        ("build", "--source", "v3.3.0.0", "--module", "ESP32C3/MINI-1", "-o", "out"),
+        ("build", "--source", "ESP32C3/MINI-1@v3.3.0.0", "-o", "out"),
+        ("inspect", "esp32c3/mini-1@3.3.0.0"),
+        ("migrate", "ESP32C3/MINI-1@v3.3.0.0", "ESP32C3/MINI-1@latest", "-o", "out"),
+    ],
+)
+def test_every_name_of_a_release_says_the_same_without_a_network(cli, tmp_path, monkeypatch, command):
+    with socket.socket() as closed:  # nobody listens here
+        closed.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("ESP_AT_RELEASE_SERVER", f"http://127.0.0.1:{closed.getsockname()[1]}")
+        monkeypatch.setenv("ESP_AT_CACHE", str(tmp_path / "cache"))
+        monkeypatch.chdir(tmp_path)
+        wanted = cli("fetch", "ESP32C3/MINI-1", "--version", "v3.3.0.0")
+        done = cli(*command)
+    assert "by hand" in wanted.err
+    assert (done.status, done.err) == (2, wanted.err)
+    assert not (tmp_path / "out").exists()

@@ -22,6 +22,23 @@ def test_every_public_name_loads() -> None:
     assert set(esp_at_tools.__all__) <= set(dir(esp_at_tools))
 
 
+def test_a_module_is_built_in_a_call(tmp_path: Path) -> None:
+    definition = esp_at_tools.module("ESP32C3/MINI-1")
+    assert definition in esp_at_tools.modules()
+    place = tmp_path / "build"
+    settings = {"uart_tx_pin": 10, "cfg0": "0,16,0x2800,0x01,2,2,A003"}
+    built = esp_at_tools.build_module("esp32c3/mini-1", place, settings=settings)
+    assert built.recipe.full_name == definition.full_name
+    firmware = esp_at_tools.Firmware.open(place / "customized_partitions" / "mfg_nvs.bin")
+    assert firmware.settings() == {**definition.parameters, "uart_tx_pin": 10}
+    assert firmware.gatts()["cfg0"] == settings["cfg0"]
+    before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+    for wrong in ({"uart_tx_pin": 99}, {"uart_tx": 10}, {"mqtt_ca": "ca.pem"}):
+        with pytest.raises(esp_at_tools.InputError):
+            esp_at_tools.build_module("ESP32C3/MINI-1", place, settings=wrong)
+    assert {path: path.read_bytes() for path in place.rglob("*") if path.is_file()} == before
+
+
 def test_an_unknown_public_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="nonsense"):
         _ = esp_at_tools.nonsense

@@ -45,6 +45,27 @@ def test_diff_and_modify(cli, tmp_path):
     assert "at set" in refused.err
 
 
+def test_migrate_what_a_module_holds(cli, tmp_path):
+    """A device of the older layout, read from its port, into a newer release."""
+    new = tmp_path / "new.bin"
+    new.write_bytes(builders.image())
+    old = tmp_path / "old.bin"
+    old.write_bytes(builders.legacy_image())
+    changed = tmp_path / "changed.bin"
+    assert cli("modify-bin", "--input", old, "-o", changed, "--baud", "57600").status == 0
+    with PtyBoard(Loader(flash=bytearray(changed.read_bytes()))) as board:
+        name = f"port:{board.port}"
+        done = cli("migrate", name, new, "-o", tmp_path / "out.bin", "--json")
+        assert done.status == 0, done.err
+        into = cli("migrate", changed, name, "-o", tmp_path / "into.bin", "--json")
+        assert board.loader.flash == changed.read_bytes()
+    assert json.loads(done.out)["old"] == name
+    carried = json.loads(cli("inspect", tmp_path / "out.bin", "--json").out)
+    assert carried["settings"]["uart_baudrate"] == 57600
+    assert carried["layout"] == "modern"
+    assert into.status == 0, into.err
+
+
 def test_wrong_ports(cli):
     assert "names no port" in cli("inspect", "port:").err
     done = cli("inspect", "port:/dev/no-such-port")

@@ -185,7 +185,8 @@ def _report_all(talk: Output, outcomes: list[Built | Failure]) -> None:
         print_table(talk, outcomes)
     for failure in failures:
         hint = f"\n  {failure.error.hint}" if failure.error.hint else ""
-        say(f"error: {failure.module}: {failure.error.message}{hint}", err=True)
+        message = failure.error.message.removeprefix(f"{failure.module}: ")
+        say(f"error: {failure.module}: {message}{hint}", err=True)
     if failures:
         raise click.exceptions.Exit(exit_status(failures[0].error))
 
@@ -241,21 +242,10 @@ def _request(
     if profile is not None:
         request.add_profile(profile)
     if pki is not None:
-        _add_folder(request, pki)
+        from esp_at_tools.build.module_build import add_pki_folder
+
+        add_pki_folder(request, pki)
     return request
-
-
-def _add_folder(request: Request, folder: Path) -> None:
-    from esp_at_tools.pki.folder import PROFILE_NAME, read_pki_folder
-
-    found = read_pki_folder(folder)
-    if found is None:
-        request.add_profile(folder / PROFILE_NAME)
-        return
-    taken = set(request.names())
-    for name, path in found.items():
-        if name not in taken:
-            request.add_pki_file(name, path, f"--pki {name}")
 
 
 def _flash_size(text: str | None) -> int | None:

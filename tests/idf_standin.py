@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from pathlib import Path
 import builders
 
 BRANCH = "release/v5.4"
+GIT = shutil.which("git") or "git"
 MODULES = ("MINI-1", "MINI-2")
 GIT_ENVIRONMENT = {
     "GIT_CONFIG_GLOBAL": os.devnull,
@@ -144,7 +146,7 @@ def configure():
     target = definitions["IDF_TARGET"]
     cache = BUILD / "CMakeCache.txt"
     if cache.exists() and "IDF_TARGET:STRING=%s\n" % target not in cache.read_text():
-        fail("Target settings are not consistent: '%s' in the environment, another in CMakeCache.txt" % target)
+        fail("Target settings are not consistent: '%s', and another in CMakeCache.txt" % target)
     BUILD.mkdir(exist_ok=True)
     name = "sdkconfig_silence.defaults" if os.environ["SILENCE"] == "1" else "sdkconfig.defaults"
     found = options(module_folder() / name)
@@ -158,23 +160,24 @@ def configure():
 
 def compile_all():
     sources = sorted((PROJECT / "main").glob("*.c"))
-    steps = ["Building C object esp-idf/main/CMakeFiles/__idf_main.dir/%s.obj" % each.name for each in sources]
+    steps = ["Building C object esp-idf/main/%s.obj" % each.name for each in sources]
     steps += ["Linking CXX executable esp-at.elf", "Generating binary image from built executable"]
     for number, step in enumerate(steps, 1):
         time.sleep(float(text("slow.txt") or 0))
         print("[%d/%d] %s" % (number, len(steps), step), flush=True)
         source = sources[number - 1] if number <= len(sources) else None
-        line = next((n for n, each in enumerate(source.read_text().splitlines(), 1) if "#error" in each), 0) if source else 0
+        lines = source.read_text().splitlines() if source else []
+        line = next((number for number, each in enumerate(lines, 1) if "#error" in each), 0)
         if line:
-            said = source.read_text().splitlines()[line - 1]
+            said = lines[line - 1]
             fail(
-                "FAILED: esp-idf/main/CMakeFiles/__idf_main.dir/%s.obj " % source.name,
+                "FAILED: esp-idf/main/%s.obj " % source.name,
                 "riscv32-esp-elf-gcc -DESP_PLATFORM -c %s" % source,
                 "%s:%d:2: error: %s" % (source, line, said),
                 "    %d | %s" % (line, said),
                 "      |  ^~~~~",
                 "ninja: build stopped: subcommand failed.",
-                "ninja failed with exit code 1, output of the command is in the build/log/idf_py_stderr_output_1",
+                "ninja failed with exit code 1, output of the command is in the build/log/idf_py_stderr_1",
             )
         if step.startswith("Linking") and text("iram.txt"):
             fail(
@@ -197,8 +200,9 @@ def check_size():
         return
     lines = ["Error: %s too small for binary esp-at.bin size %#x:"
              % ("app partition is" if len(apps) == 1 else "All app partitions are", size)]
-    lines += ["  - Part '%s' 0/16 @ %s size %#x (overflow %#x)" % (row[0], row[3], int(row[4], 0), size - int(row[4], 0))
-              for row in apps]
+    for name, _, _, offset, space in (row[:5] for row in apps):
+        there = int(space, 0)
+        lines.append("  - Part '%s' 0/16 @ %s size %#x (overflow %#x)" % (name, offset, there, size - there))
     fail("FAILED: CMakeFiles/app_check_size ", *lines, "ninja: build stopped: subcommand failed.")
 
 
@@ -212,15 +216,18 @@ def build():
         (BUILD / place).parent.mkdir(parents=True, exist_ok=True)
         own = PRODUCTS / name / place
         shutil.copyfile(own if own.exists() else PRODUCTS / place, BUILD / place)
-    shutil.copyfile(PRODUCTS / name / "customized_partitions/mfg_nvs.csv", BUILD / "customized_partitions/mfg_nvs.csv")
+    csv = "customized_partitions/mfg_nvs.csv"
+    shutil.copyfile(PRODUCTS / name / csv, BUILD / csv)
     (BUILD / "flash_project_args").write_text(
-        "--flash_mode dio --flash_freq 40m --flash_size 4MB\n" + "".join("%s %s\n" % each for each in files.items())
+        "--flash_mode dio --flash_freq 40m --flash_size 4MB\n"
+        + "".join("%s %s\n" % each for each in files.items())
     )
     shutil.copyfile(PRODUCTS / "flasher_args.json", BUILD / "flasher_args.json")
     if "esp_at_factory_bin" in (PROJECT / "CMakeLists.txt").read_text():
         (BUILD / "factory").mkdir(exist_ok=True)
-        for end in ("", "_unfilled"):
-            shutil.copyfile(PRODUCTS / name / ("factory%s.bin" % end), BUILD / ("factory/factory_%s%s.bin" % (name, end)))
+        unfilled = (PRODUCTS / name / "factory_unfilled.bin").read_bytes()
+        (BUILD / ("factory/factory_%s_unfilled.bin" % name)).write_bytes(unfilled)
+        (BUILD / ("factory/factory_%s.bin" % name)).write_bytes(unfilled.ljust(4 << 20, b"\xff"))
     print("Project build complete. To flash, run: idf.py flash", flush=True)
 
 
@@ -265,9 +272,13 @@ CHECKOUT = {
     "main/Kconfig": "",
     f"{RAW}/factory_param/factory_param_data.csv": "platform,module_name,description,version,uart_tx_pin\n"
     "PLATFORM_ESP32C3,MINI-1,4MB,4,7\nPLATFORM_ESP32C3,MINI-2,,4,7\n",
-    f"{RAW}/factory_param/factory_param_type.csv": "version,data,i8\nmodule_name,data,string\nuart_tx_pin,data,i32\n",
-    "components/customized_partitions/at_customized_config_dependency.txt": "AT_BLE_COMMAND_SUPPORT=y ble_data\n"
-    "AT_CUSTOMIZED_PARTITION_TABLE_SUPPORT=y factory_param\nAT_CUSTOMIZED_PARTITION_TABLE_SUPPORT=y mfg_nvs\n",
+    f"{RAW}/factory_param/factory_param_type.csv": "version,data,i8\nmodule_name,data,string\n"
+    "uart_tx_pin,data,i32\n",
+    "components/customized_partitions/at_customized_config_dependency.txt": (
+        "AT_BLE_COMMAND_SUPPORT=y ble_data\n"
+        "AT_CUSTOMIZED_PARTITION_TABLE_SUPPORT=y factory_param\n"
+        "AT_CUSTOMIZED_PARTITION_TABLE_SUPPORT=y mfg_nvs\n"
+    ),
     f"{HOME}/sdkconfig.defaults": DEFAULTS,
     f"{HOME}/sdkconfig_silence.defaults": f"{DEFAULTS}CONFIG_LOG_DEFAULT_LEVEL_NONE=y\n",
     f"{HOME}/partitions_at.csv": "otadata, data, ota, 0xd000, 0x2000\nphy_init, data, phy, 0xf000, 0x1000\n"
@@ -280,7 +291,7 @@ CHECKOUT = {
 def git(folder: Path, *args: str) -> str:
     """Run git in a folder, with nobody's configuration, and return what it says."""
     done = subprocess.run(
-        ["git", "-c", "protocol.file.allow=always", "-c", "commit.gpgsign=false", *args],
+        [GIT, "-c", "protocol.file.allow=always", "-c", "commit.gpgsign=false", *args],
         cwd=folder, env={**os.environ, **GIT_ENVIRONMENT}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, (args, done.stderr)
@@ -335,7 +346,7 @@ class StandIn:
 def _products(folder: Path) -> None:
     """Make what a build would leave, by esptool and the public generators."""
     placed = builders.parts()
-    for _, (name, data) in placed.items():
+    for name, data in placed.values():
         write(folder / name, data)
     release = builders.release(folder.parent / "release")
     write(folder / "flasher_args.json", (release / "flasher_args.json").read_bytes())
@@ -345,7 +356,6 @@ def _products(folder: Path) -> None:
         nvs = builders.generate(csv)
         write(folder / module / "customized_partitions/mfg_nvs.bin", nvs)
         write(folder / module / "customized_partitions/mfg_nvs.csv", csv)
-        write(folder / module / "factory.bin", builders.image(nvs))
         write(folder / module / "factory_unfilled.bin", builders.image(nvs, filled=False))
 
 
@@ -365,8 +375,6 @@ def make_idf(folder: Path) -> StandIn:
     version = "set(IDF_VERSION_MAJOR 5)\nset(IDF_VERSION_MINOR 4)\nset(IDF_VERSION_PATCH 4)\n"
     write(idf / "tools/cmake/version.cmake", version)
     _products(idf / "products")
-    import shutil
-
     shutil.rmtree(idf / "release")
     commit(idf)
     git(idf, "remote", "add", "origin", str(idf))

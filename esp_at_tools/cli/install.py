@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -71,6 +72,7 @@ def command(
     """
     from esp_at_tools.workspace.compile import Sources, check_paths, synchronise, wanted_idf
     from esp_at_tools.workspace.compile_variant import apply_overlay, switch
+    from esp_at_tools.workspace.idf_prerequisites import check_prerequisites
     from esp_at_tools.workspace.idf_tools import ASSETS, CHINESE_ASSETS, install_tools
 
     talk = current_output()
@@ -78,7 +80,7 @@ def command(
     check_paths(checkout.root)
     chosen = choose(checkout, name, platform, silence=silence)
     module = chosen.module
-    _check_prerequisites(talk)
+    missing = check_prerequisites(os.environ)
     _check_sources(idf, mirror, reference)
     sources = Sources(idf, mirror, reference, whole)
     done: list[str] = []
@@ -95,7 +97,10 @@ def command(
         note = apply_overlay(checkout, module)
         done += [note] if note else []
     wanted = wanted_idf(checkout, module, sources)
-    _report(talk, checkout, chosen, done, f"{wanted.reference} ({wanted.commit[:10]})")
+    if missing.later:
+        talk.warn(f"missing: {' and '.join(missing.later)}, without which nothing can be built: {missing.command}")
+    version = f"{wanted.reference} ({wanted.commit[:10]})"
+    _report(talk, checkout, chosen, done, version, missing.later)
 
 
 def _check_sources(idf: Path | None, mirror: str, reference: Path | None) -> None:
@@ -123,12 +128,9 @@ def _with_idf_path(talk: Output, checkout: Checkout, chosen: Chosen, sources: So
     return sources
 
 
-def _check_prerequisites(talk: Output) -> None:
-    """Refuse to begin without the programs that the build calls; say what else is missing."""
-    del talk
-
-
-def _report(talk: Output, checkout: Checkout, chosen: Chosen, done: list[str], idf: str) -> None:
+def _report(
+    talk: Output, checkout: Checkout, chosen: Chosen, done: list[str], idf: str, missing: Sequence[str]
+) -> None:
     module = chosen.module
     project = [] if checkout.root == Path.cwd() else ["--project", str(checkout.root)]
     build = shlex.join(["esp-at-tool", "build", *project])
@@ -141,6 +143,7 @@ def _report(talk: Output, checkout: Checkout, chosen: Chosen, done: list[str], i
                 "silence": chosen.silence,
                 "esp_idf": {"path": str(checkout.root / IDF), "version": idf},
                 "done": done,
+                "missing": list(missing),
                 "next": build,
             }
         )

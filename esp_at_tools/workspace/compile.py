@@ -38,6 +38,8 @@ from esp_at_tools.workspace.patches import (
 LOG = "esp-at-tool.log"
 """The log of the last run of idf.py, in the build folder's folder ``log``."""
 _MAX_SDKCONFIG = 4 << 20
+_BROKEN = "spawned within an ESP-IDF shell environment"
+"""What idf.py says when a Python package is missing."""
 
 
 @dataclass(frozen=True)
@@ -234,9 +236,10 @@ def failure(
 
         return explain(checkout, module, overflow, log, silence=silence)
     reasons = "\n  ".join(compile_errors.causes(lines))
+    mend = "'esp-at-tool install' mends ESP-IDF's Python environment; " if _BROKEN in reasons else ""
     return ExternalToolError(
         f"the build of {module.full_name} failed: idf.py ended with exit status {status}\n  {reasons}",
-        f"the whole log: {log}",
+        f"{mend}the whole log: {log}",
     )
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from esp_at_tools.errors import ExternalToolError
 from esp_at_tools.workspace.checkout import Checkout, CheckoutModule
+from esp_at_tools.workspace.compile_errors import causes
 
 IDF_TOOLS = Path("tools", "idf_tools.py")
 IDF_PY = Path("tools", "idf.py")
@@ -30,9 +31,15 @@ _OTHERS = ("IDF_PATH", "ESP_IDF_VERSION", "IDF_DEACTIVATE_FILE_PATH", "OPENOCD_S
 _ENV_NAME = re.compile(r"idf(\d+\.\d+)_py\d+\.\d+_env")
 _VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
 _PLACEHOLDERS = ("$PATH", "%PATH%")
-_SERIES = re.compile(r"(\d+\.\d+)")
+_VERSION_FILE = Path("tools", "cmake", "version.cmake")
+_SERIES = re.compile(r"set\(\s*IDF_VERSION_(?:MAJOR|MINOR)\s+(\d+)\s*\)")
 _TIMEOUT = 300
-_MAX_SAID = 2000
+OLD_SIGN = "idfSelectedId"
+OLD_HINT = (
+    "this version of ESP-IDF cannot read what a newer one has left in IDF_TOOLS_PATH: give it a folder of its"
+    " own, and install again: IDF_TOOLS_PATH=… esp-at-tool install"
+)
+_INSTALL = "'esp-at-tool install' installs what is missing; 'esp-at-tool doctor' lists it"
 
 
 @dataclass(frozen=True)
@@ -84,14 +91,11 @@ def idf_python(idf: Path, given: Mapping[str, str]) -> Path:
 
 def idf_series(idf: Path) -> str:
     """Return the version of an ESP-IDF, ``5.4``; ``""`` where it cannot be read."""
-    from esp_at_tools.errors import EspAtError
-    from esp_at_tools.kconfig.tree import idf_version
-
     try:
-        match = _SERIES.match(idf_version(idf))
-    except EspAtError:
+        text = (idf / _VERSION_FILE).read_text("utf-8", "replace")
+    except OSError:
         return ""
-    return match[1] if match else ""
+    return ".".join(match[1] for match in _SERIES.finditer(text))
 
 
 def without_other_idf(given: Mapping[str, str], idf: Path) -> dict[str, str]:
@@ -125,14 +129,13 @@ def exported(idf: Path, given: Mapping[str, str]) -> dict[str, str]:
             f"{command[0]}: {idf / IDF_TOOLS} cannot be run: {error}", _INSTALL
         ) from error
     if done.returncode:
-        said = (done.stderr or done.stdout).decode("utf-8", "replace").strip()[-_MAX_SAID:]
+        said = (done.stderr + done.stdout).decode("utf-8", "replace").splitlines()
+        reasons = "\n  ".join(causes(said))
         raise ExternalToolError(
-            f"the tools of {idf} are not installed: {said or f'exit status {done.returncode}'}", _INSTALL
+            f"the tools of {idf} are not installed: {reasons or f'exit status {done.returncode}'}",
+            OLD_HINT if OLD_SIGN in reasons else _INSTALL,
         )
     return {**base, **parse_export(done.stdout.decode("utf-8", "surrogateescape"), base.get("PATH", ""))}
-
-
-_INSTALL = "'esp-at-tool install' installs what is missing; 'esp-at-tool doctor' lists it"
 
 
 def parse_export(text: str, path: str) -> dict[str, str]:

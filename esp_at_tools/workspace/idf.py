@@ -23,6 +23,7 @@ from esp_at_tools.workspace.idf_state import (
     absent_submodules,
     explain_mismatch,
     few,
+    git_folder,
     is_empty_clone,
     look,
     modified,
@@ -100,12 +101,7 @@ def _check_submodules(wanted: Wanted, state: State) -> None:
 
 
 def _interrupted(wanted: Wanted) -> bool:
-    return (_git_folder(wanted.place) / _MARK).is_file()
-
-
-def _git_folder(place: Path) -> Path:
-    """Return where the repository is; in a work tree of another clone, ``.git`` is a file."""
-    return place / Git(place).run("rev-parse", "--git-dir")
+    return (git_folder(wanted.place) / _MARK).is_file()
 
 
 def _update(wanted: Wanted, state: State, follow: Follow) -> str:
@@ -116,7 +112,7 @@ def _update(wanted: Wanted, state: State, follow: Follow) -> str:
             "it is a link, and what it leads to is not changed: check out that commit there, or remove the"
             f" link to have {wanted.name} cloned; the AT library may fail with another {wanted.name}",
         )
-    home = _git_folder(wanted.place)
+    home = git_folder(wanted.place)
     mark = home / _MARK
     if not mark.is_file():
         changed = modified(wanted.place)

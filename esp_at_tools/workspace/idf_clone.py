@@ -16,7 +16,7 @@ from pathlib import Path
 
 from esp_at_tools.errors import ExternalToolError, InputError
 from esp_at_tools.workspace.git import Git
-from esp_at_tools.workspace.idf_state import Follow, Wanted, look
+from esp_at_tools.workspace.idf_state import Follow, Wanted, git_folder, gitlinks, head_of, look
 
 _LOCK = "esp-at-tool.lock"
 _LOCAL = ("-c", "protocol.file.allow=always")
@@ -201,17 +201,13 @@ def _redirect_submodules(git: Git, wanted: Wanted) -> None:
 
 def drop_unfinished_submodules(git: Git) -> None:
     """Remove the submodules whose clone was interrupted, so that git clones them anew; others stay."""
-    said = git.ask("submodule", "status")
-    for line in said.text.splitlines():
-        if line[:1] not in ("-", "+"):
-            continue
-        commit, path = line[1:].split(maxsplit=2)[:2]
+    home = git_folder(git.folder)
+    for _, path in gitlinks(git):
         place = git.folder / path
-        inner = Git(place)
-        if inner.is_top() and not inner.ask("cat-file", "-e", f"{commit}^{{tree}}").status:
+        if head_of(place):
+            drop_unfinished_submodules(Git(place))
             continue
-        name = _submodule_name(git, path)
-        shutil.rmtree(git.folder / ".git/modules" / name, ignore_errors=True)
+        shutil.rmtree(home / "modules" / _submodule_name(git, path), ignore_errors=True)
         if place.is_dir():
             shutil.rmtree(place, ignore_errors=True)
             place.mkdir(exist_ok=True)

@@ -94,14 +94,43 @@ def look(place: Path) -> State:
     git = Git(place)
     if not git.is_top():
         return State(exists=True, is_link=place.is_symlink())
-    head = git.ask("rev-parse", "--verify", "--quiet", "HEAD^{commit}").text.strip()
-    missing = _missing(git) if head else ()
+    head = head_of(place)
+    missing = tuple(_missing(git)) if head else ()
     return State(exists=True, is_link=place.is_symlink(), is_repository=True, head=head, missing=missing)
 
 
-def _missing(git: Git) -> tuple[str, ...]:
-    lines = git.run("submodule", "status", "--recursive").splitlines()
-    return tuple(line[1:].split(maxsplit=2)[1] for line in lines if line[:1] in ("-", "+", "U"))
+def head_of(place: Path) -> str:
+    """Return the commit that is checked out in a repository, ``""`` where there is none."""
+    git = Git(place)
+    if not git.is_top():
+        return ""
+    return git.ask("rev-parse", "--verify", "--quiet", "HEAD^{commit}").text.strip()
+
+
+def git_folder(place: Path) -> Path:
+    """Return where a repository is; in a submodule or a work tree of another clone, ``.git`` is a file."""
+    return place / Git(place).run("rev-parse", "--git-dir")
+
+
+def gitlinks(git: Git) -> Iterator[tuple[str, str]]:
+    """Yield commit and path of each submodule of a repository."""
+    if not (git.folder / ".gitmodules").is_file():
+        return
+    for line in git.run("ls-files", "--stage", "-z").split("\0"):
+        about, _, path = line.partition("\t")
+        mode, commit = (*about.split(), "", "")[:2]
+        if mode == "160000":
+            yield commit, path
+
+
+def _missing(git: Git, prefix: str = "") -> Iterator[str]:
+    """Yield the submodules that are not there or at another commit, those of submodules too."""
+    for commit, path in gitlinks(git):
+        place = git.folder / path
+        if head_of(place) != commit:
+            yield f"{prefix}{path}"
+        else:
+            yield from _missing(Git(place), f"{prefix}{path}/")
 
 
 def modified(place: Path) -> tuple[str, ...]:

@@ -16,8 +16,11 @@ from pathlib import Path
 
 from esp_at_tools.errors import ExternalToolError
 from esp_at_tools.workspace.compile_process import run_followed
+from esp_at_tools.workspace.doctor_tools import run_for_text
 from esp_at_tools.workspace.environment import (
     IDF_TOOLS,
+    OLD_HINT,
+    OLD_SIGN,
     PYTHON_ENV,
     exported,
     idf_python,
@@ -32,7 +35,11 @@ CHINESE_ASSETS = "dl.espressif.cn/github_assets"
 """Espressif's own copies of the archives that idf_tools.py downloads, for where GitHub cannot be reached."""
 _STAMP = "esp-at-tool-requirements.sha256"
 _ERROR = re.compile(r"\b(?:ERROR|error|fatal|FATAL)\b|No module named|Failed to")
-_SHOWN = 6
+_SHOWN = 3
+_HINT = (
+    "run the same command again: it goes on where it stopped. 'esp-at-tool doctor' checks what it needs;"
+    f" where GitHub cannot be reached, {ASSETS}={CHINESE_ASSETS} or --mirror jihulab helps"
+)
 
 
 def install_tools(
@@ -86,11 +93,10 @@ def _finish(command: list[str], cwd: Path, environment: Mapping[str, str], follo
         line for line in ended.lines if line.strip()
     ]
     what = " ".join(Path(part).name if Path(part).is_absolute() else part for part in command[1:])
-    reasons = "\n  ".join(said[-_SHOWN:])
+    reasons = "\n  ".join(list(dict.fromkeys(said))[-_SHOWN:])
     raise ExternalToolError(
         f"{what}: exit status {ended.status}" + (f"\n  {reasons}" if reasons else ""),
-        "run the same command again: it goes on where it stopped. 'esp-at-tool doctor' checks what it needs;"
-        f" where GitHub cannot be reached, {ASSETS}={CHINESE_ASSETS} or --mirror jihulab helps",
+        OLD_HINT if OLD_SIGN in reasons else _HINT,
     )
 
 
@@ -110,8 +116,8 @@ def _stamped(idf: Path, base: Mapping[str, str]) -> str:
         home = Path(exported(idf, base).get(PYTHON_ENV, ""))
     except ExternalToolError:
         return ""
-    if not python_of(home).exists():
-        return ""
+    if not python_of(home).exists() or run_for_text([str(python_of(home)), "-c", "import click"])[0]:
+        return ""  # idf.py cannot run in it
     try:
         return (home / _STAMP).read_text("utf-8").strip()
     except (OSError, ValueError):

@@ -1,0 +1,108 @@
+"""Actions that are idf.py's: they go there as they are; elsewhere an unknown command is an error."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import idf_standin
+import pytest
+from idf_standin import StandIn
+
+from esp_at_tools.cli.idf_action import project_of
+from esp_at_tools.errors import InputError
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the stand-in is a shell script in part")
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> tuple[StandIn, Path]:
+    from esp_at_tools.cli.main import run
+
+    folder = tmp_path_factory.mktemp("installed")
+    standin = idf_standin.make_idf(folder)
+    checkout = idf_standin.make_checkout(folder / "esp-at", standin)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in standin.environment().items():
+            patch.setenv(name, value)
+        assert run(["install", "--project", str(checkout), "--module", "MINI-1", "-q"]) == 0
+    return standin, checkout
+
+
+@pytest.fixture
+def standin(installed: tuple[StandIn, Path], monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    (installed[0].tools / "record.jsonl").unlink(missing_ok=True)
+    for name, value in installed[0].environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("IDF_PATH", raising=False)
+    return dataclasses.replace(installed[0])
+
+
+@pytest.fixture
+def checkout(installed: tuple[StandIn, Path], standin: StandIn, monkeypatch: pytest.MonkeyPatch) -> Path:
+    del standin
+    monkeypatch.chdir(installed[1])
+    return installed[1]
+
+
+def test_options_before_and_behind_the_action(cli, checkout: Path, standin: StandIn) -> None:
+    for args, given in (
+        (["monitor"], ["monitor"]),
+        (
+            ["-p", "/dev/ttyUSB0", "-b", "921600", "monitor"],
+            ["-p", "/dev/ttyUSB0", "-b", "921600", "monitor"],
+        ),
+        (["fullclean", "--project", str(checkout), "monitor"], ["fullclean", "monitor"]),
+        (["--project", str(checkout), "monitor", "--print-filter=*:W"], ["monitor", "--print-filter=*:W"]),
+        (["monitor", "-h"], ["monitor", "-h"]),
+    ):
+        shutil.rmtree(checkout / "build", ignore_errors=True)
+        (checkout / "build").mkdir()
+        (checkout / "build/module_info.json").write_text(
+            json.dumps({"platform": "PLATFORM_ESP32C3", "module": "MINI-1", "silence": 0})
+        )
+        done = cli(*args)
+        assert done.status == 0, (args, done.err)
+        assert standin.records()[-1]["args"] == ["-DIDF_TARGET=esp32c3", *given]
+    assert standin.records()[-1]["env"]["ESP_AT_MODULE_NAME"] == "MINI-1"
+
+
+def test_a_build_by_an_action_leaves_download_config(cli, checkout: Path) -> None:
+    assert cli("app").status == 0
+    words = (checkout / "build/flash_project_args").read_text().split()
+    assert (checkout / "build/download.config").read_text().split() == words
+
+
+def test_an_action_that_fails(cli, checkout: Path) -> None:
+    assert (checkout / "esp-idf").is_dir()
+    done = cli("instal", "--fast")
+    assert done.status == 4
+    assert "idf.py instal --fast: exit status 1" in done.err
+    assert "did you mean 'install'" in done.err
+
+
+def test_outside_of_a_checkout(cli, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = cli("instal")
+    assert (done.status, "there is no command 'instal'; did you mean 'install'?" in done.err) == (2, True)
+    done = cli("monitor", "--project", tmp_path)
+    assert (done.status, "there is no command 'monitor'" in done.err) == (2, True)
+
+
+def test_options_before_a_command_of_this_program_are_its_own(cli, checkout: Path, tmp_path: Path) -> None:
+    done = cli("-p", "X", "ports")
+    assert (done.status, "-p" in done.err) == (2, True)
+    done = cli("--project", checkout, "build", "--config-only", "--output", tmp_path / "out", "-m", "MINI-1")
+    assert done.status == 0, done.err
+    assert (tmp_path / "out/at_customize.bin").is_file()
+
+
+def test_where_the_project_is_named() -> None:
+    assert project_of(["size", "--project", "a b", "-v"], None) == (Path("a b"), ["size", "-v"])
+    assert project_of(["size", "--project=x"], Path("y")) == (Path("x"), ["size"])
+    assert project_of(["size"], Path("y")) == (Path("y"), ["size"])
+    with pytest.raises(InputError, match="path is missing"):
+        project_of(["size", "--project"], None)

@@ -377,6 +377,7 @@ def test_shards_of_several_machines_come_together(cli, batch, tmp_path):
     alone = cli("batch", "verify", tmp_path / "1")
     assert alone.status == 1
     assert "manifest-2-of-2.csv: is missing" in alone.out
+    assert "error: 1 problem in " in alone.err
     both = cli("batch", "verify", tmp_path / "1", tmp_path / "2", "--json")
     assert both.status == 0
     assert json.loads(both.out)["devices"] == ROWS

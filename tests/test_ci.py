@@ -435,3 +435,10 @@ def test_the_configuration_is_made_by_the_program_itself(cli, project, runner, p
     for name in made:
         assert (runner.folder / "firmware" / name / "customized_partitions" / "mfg_nvs.bin").is_file()
         assert (runner.folder / "firmware" / name / "partition_table" / "partition-table.bin").is_file()
+
+
+def test_the_choices_of_a_missing_option_are_on_its_line(cli):
+    done = cli("ci", "init")
+    assert done.status == 2
+    assert "Choose from: github, gitlab" in done.err
+    assert "\\x09" not in done.err

@@ -225,4 +225,5 @@ def _print_proof(talk: Output, proof: Proof) -> None:
     if proof.ok:
         talk.result(f"{proof.devices} devices, {proof.files} files: all as the manifest says, none twice.")
     else:
-        raise CheckFailedError(f"{proof.problem_count} problems in {proof.devices} devices", "")
+        problems = "1 problem" if proof.problem_count == 1 else f"{proof.problem_count} problems"
+        raise CheckFailedError(f"{problems} in {proof.devices} devices", "")

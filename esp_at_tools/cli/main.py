@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import os
 import sys
@@ -167,7 +168,7 @@ def exit_status(error: EspAtError) -> int:
 
 
 def _usage_message(error: click.ClickException) -> tuple[str, str]:
-    message = error.format_message()
+    message = error.format_message().replace("\n\t", " ")  # Click lists choices in lines of their own
     if isinstance(error, click.UsageError) and error.ctx is not None:
         return message, f"see '{error.ctx.command_path} --help'"
     return message, "see 'esp-at-tool --help', or --help of the command"
@@ -222,7 +223,9 @@ def run(argv: Sequence[str]) -> int:
         if not error.filename:
             _give_up_stdout()
         where = error.filename or "the output"
-        _report(output, f"{where}: {error.strerror or error}", "make room, or give another path")
+        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        hint = "make room, or give another path" if full else "give another path, or mend that"
+        _report(output, f"{where}: {error.strerror or error}", hint)
         return EXIT_STATUS[EspAtError]
     except Exception as error:  # noqa: BLE001 - the one place where a bug becomes a message
         if output.verbose:

@@ -63,6 +63,7 @@ class Faults:
     Attributes:
         reset_after: the module restarts when it has received this many bytes; 0 for never.
         silent_after: it says nothing more after this many bytes; 0 for never.
+        hang_up_after: the port goes away when it has received this many bytes; 0 for never.
         messages: system messages that stand before replies, one after the other.
         busy: so many commands are answered ``busy p...`` first, as one that comes while another runs.
         errors: so many commands fail although nothing is wrong with them.
@@ -74,6 +75,7 @@ class Faults:
 
     reset_after: int = 0
     silent_after: int = 0
+    hang_up_after: int = 0
     messages: list[bytes] = field(default_factory=list)
     busy: int = 0
     errors: int = 0
@@ -403,6 +405,7 @@ class PtyModule:
     def __init__(self, module: AtModule, *, piece: int = 0, latency: float = 0.0) -> None:
         self.module, self._piece, self._latency = module, piece, latency
         self._master, self._slave = os.openpty()
+        self._open = True
         tty.setraw(self._slave)
         self.port = os.ttyname(self._slave)
         self._wake, self._waker = os.pipe()
@@ -419,9 +422,13 @@ class PtyModule:
 
     def hang_up(self) -> None:
         """Unplug it: the port is gone."""
-        if self._thread.is_alive():
-            os.write(self._waker, b".")
-            self._thread.join()
+        os.write(self._waker, b".")
+        self._thread.join()
+        self._close()
+
+    def _close(self) -> None:
+        if self._open:
+            self._open = False
             os.close(self._slave)
             os.close(self._master)
 
@@ -439,6 +446,9 @@ class PtyModule:
                 self._send(b"\xf3\x80"[: len(data)])
                 continue
             answer = self.module.receive(data)
+            if 0 < self.module.faults.hang_up_after < self.module.received:
+                self._close()
+                return
             if self.module.flow >= WAITS_FOR_RTS and not self._has_flow_control():
                 continue  # nobody lets it send
             if answer:

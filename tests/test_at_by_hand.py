@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import select
@@ -31,6 +32,7 @@ def test_run(cli, plug, tmp_path):
     )
     done = cli("at", "-p", board.port, "run", script)
     assert done.status == 0, done.err
+    assert json.loads(cli("at", "-p", board.port, "run", script, "--json").out)["steps"] == 6
     script.write_text("timeout 0.3\nsend AT+GMR\nexpect FAIL\n")
     done = cli("at", "-p", board.port, "run", script)
     assert done.status == 1

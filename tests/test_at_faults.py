@@ -6,6 +6,8 @@ import fcntl
 import json
 import os
 import stat
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -13,6 +15,7 @@ from pathlib import Path
 
 import builders
 import pytest
+import serial
 from at_modules import KINDS, Plug, be_impatient, contents, held
 from at_simulator import Faults
 
@@ -159,6 +162,56 @@ def test_a_port_that_another_program_has(cli, plug):
         os.close(descriptor)
     assert done.status == 3
     assert "another program has it open" in done.err
+
+
+def test_a_port_that_is_none(cli, tmp_path):
+    (tmp_path / "file").touch()
+    for port in ("/dev/null", tmp_path / "file", tmp_path, "foo://bar"):
+        done = cli("at", "-p", port, "info")
+        assert (done.status, "is no serial port" in done.err) == (3, True), done.err
+
+
+def test_a_port_that_goes_away(cli, plug):
+    board = plug(faults=Faults(hang_up_after=60))
+    done = cli("at", "-p", board.port, "get")
+    assert done.status == 3
+    assert "the port is gone" in done.err
+
+
+def test_a_module_that_takes_no_data(cli, plug, monkeypatch):
+    def stuck(*_: object) -> int:
+        raise serial.SerialTimeoutException("Write timeout")
+
+    board = plug()
+    monkeypatch.setattr(serial.Serial, "write", stuck)
+    done = cli("at", "-p", board.port, "--flow", "info")
+    assert done.status == 3
+    assert "the module takes no data" in done.err
+    assert "CTS" in done.err
+
+
+def test_a_rate_that_the_port_does_not_take(cli, plug):
+    done = cli("at", "-p", plug().port, "-b", "12", "info")
+    assert done.status == 2
+    assert "give one of 80 to 5000000" in done.err
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_port_that_one_may_not_open(plug):
+    board = plug()
+    program = (
+        "import os, sys, grp, serial.tools.list_ports\n"
+        "from esp_at_tools.at_port.wire import Wire\n"
+        "from esp_at_tools.errors import DeviceError\n"
+        "import esp_at_tools.device.ports\n"
+        "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+        "try:\n    Wire(sys.argv[1], 115200)\n"
+        "except DeviceError as error:\n    print(error.message, error.hint)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, board.port], check=True, capture_output=True, text=True
+    )
+    assert "you may not open it" in done.stdout
 
 
 @pytest.mark.parametrize("words", [["info"], ["get"], ["set", "sys_store=0"], ["set", "sys_store=7000"]])

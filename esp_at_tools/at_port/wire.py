@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from esp_at_tools.device.port_errors import CABLE_HINT, opening_error
+from esp_at_tools.device.port_errors import explained_system
 from esp_at_tools.errors import DeviceError
 
 CHUNK = 1024
@@ -34,9 +34,9 @@ class Wire:
         """Open the port without resetting the module: DTR and RTS stay inactive."""
         self.port, self.trace = port, trace
         self.sent = self.received = 0
-        with _Explained(port):
-            import serial  # type: ignore[import-untyped] # pyserial has no types
+        import serial  # type: ignore[import-untyped] # pyserial has no types
 
+        with explained_system(port, opening=True):
             self._serial: Any = serial.serial_for_url(port, do_not_open=True)
             self._serial.baudrate, self._serial.rtscts = baud, rtscts
             self._serial.timeout = 0
@@ -54,22 +54,37 @@ class Wire:
 
     @baud.setter
     def baud(self, rate: int) -> None:
-        with _Explained(self.port, f"does not take the rate {rate}"):
-            self._serial.baudrate = rate
+        try:
+            with explained_system(self.port):
+                self._serial.baudrate = rate
+        except ValueError as error:
+            raise DeviceError(
+                f"{self.port}: does not take the rate {rate}", "give another with -b, e.g. 115200"
+            ) from error
 
     def write(self, data: bytes) -> None:
         """Send bytes."""
-        with _Explained(self.port):
-            for at in range(0, len(data), CHUNK):
-                piece = data[at : at + CHUNK]
-                self._serial.write(piece)
-                self.sent += len(piece)
+        for at in range(0, len(data), CHUNK):
+            self._write(data[at : at + CHUNK])
         if self.trace is not None:
             self.trace(">", data)
 
+    def _write(self, piece: bytes) -> None:
+        from serial import SerialTimeoutException
+
+        with explained_system(self.port):
+            try:
+                self._serial.write(piece)
+            except SerialTimeoutException as error:
+                raise DeviceError(
+                    f"{self.port}: the module takes no data",
+                    "switch flow control off (leave out --flow), or check the wire to its CTS pin",
+                ) from error
+        self.sent += len(piece)
+
     def read(self, timeout: float) -> bytes:
         """Return what arrives within ``timeout`` seconds, as soon as anything does; else nothing."""
-        with _Explained(self.port):
+        with explained_system(self.port):
             self._serial.timeout = max(timeout, 0)
             data: bytes = self._serial.read(1)
             if data:
@@ -102,31 +117,3 @@ class Wire:
     def close(self) -> None:
         """Close the port."""
         self._serial.close()
-
-
-class _Explained:
-    """Turns whatever pyserial or the system says into a :class:`DeviceError`."""
-
-    def __init__(self, port: str, what: str = "") -> None:
-        self._port, self._what = port, what
-
-    def __enter__(self) -> None:
-        """Begin."""
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        """Raise what it means for the user."""
-        if error is None or isinstance(error, DeviceError):
-            return
-        if isinstance(error, OSError):  # pyserial's SerialException is one, too
-            text = str(error)
-            if "open" in text or "lock" in text:
-                raise opening_error(self._port, error.errno, text) from error
-            if "timeout" in text.lower():
-                hint = "switch flow control off (leave out --flow), or check the wire to its CTS pin"
-                raise DeviceError(f"{self._port}: the module takes no data", hint) from error
-            raise DeviceError(
-                f"{self._port}: the port is gone, as when its cable is pulled", CABLE_HINT
-            ) from error
-        if isinstance(error, ValueError) or type(error).__module__ == "termios":
-            what = self._what or f"is no serial port: {error}"
-            raise DeviceError(f"{self._port}: {what}", "'esp-at-tool ports' lists the ports") from error

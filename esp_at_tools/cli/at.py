@@ -18,6 +18,7 @@ from esp_at_tools.cli.common import (
     PATH,
     Output,
     current_output,
+    input_file,
     is_terminal,
     json_option,
     talk_options,
@@ -335,7 +336,7 @@ def push(input_path: Path, restart: bool) -> None:
     from esp_at_tools.firmware.firmware import Firmware
 
     talk = current_output()
-    firmware = Firmware.open(input_path)
+    firmware = Firmware.open(input_file(input_path))
     with _running(talk) as module:
         with _progress(talk) as progress:
             done = push_to(module, firmware, progress)
@@ -361,6 +362,7 @@ def push(input_path: Path, restart: bool) -> None:
 @command.command("run", short_help="Run a script of lines to send and answers to expect.")
 @click.argument("script", type=PATH, metavar="SCRIPT")
 @_connection_options
+@json_option
 @talk_options
 def run(script: Path) -> None:
     """Run a script; the exit status is 1 when an answer that it expects does not come.
@@ -383,7 +385,10 @@ def run(script: Path) -> None:
             run_script(client.wire, steps, lambda line: talk.note(line) if talk.verbose else None)
         except CheckFailedError as error:
             raise CheckFailedError(f"{script}: {error.message}", error.hint) from error
-    talk.result(f"{script}: all {len(steps)} steps done")
+    if talk.json:
+        talk.document({"schema": 1, "port": client.port, "script": str(script), "steps": len(steps)})
+    else:
+        talk.result(f"{script}: all {len(steps)} steps done")
 
 
 @command.command("console", short_help="Talk to the module by hand.")

@@ -15,7 +15,7 @@ BOOT_HINT = (
     "hold its BOOT button (GPIO9 of ESP32-C2, C3, C6; GPIO0 of ESP32, ESP32-S2 and ESP8266) while you press "
     "reset, and check that this is its download port and not its AT port"
 )
-CABLE_HINT = "check cable and supply, and flash again; a lower rate may help (-b 115200)"
+CABLE_HINT = "check cable and supply, and run it again; a lower rate may help (-b 115200)"
 
 _SAID = (
     (r"Wrong boot mode detected",
@@ -44,15 +44,30 @@ _GONE = "the port is gone, as when its cable is pulled"
 
 @contextmanager
 def explained(port: str) -> Iterator[None]:
-    """Turn whatever goes wrong on a port into a :class:`DeviceError` that names it."""
+    """Turn whatever esptool or a port says that fails into a :class:`DeviceError` that names the port."""
     from esptool.util import FatalError
 
     try:
-        yield
+        with explained_system(port):
+            yield
     except FatalError as error:
         raise _from_esptool(port, error) from error
+
+
+@contextmanager
+def explained_system(port: str, *, opening: bool = False) -> Iterator[None]:
+    """Turn what pyserial or the system says of a port into a :class:`DeviceError` that names it.
+
+    Args:
+        port: its name.
+        opening: it is being opened, so that no error means that it has gone.
+    """
+    try:
+        yield
     except OSError as error:  # pyserial's SerialException is one, too
-        raise _from_system(port, error) from error
+        if opening or "open" in str(error) or "lock" in str(error):
+            raise opening_error(port, error.errno, str(error)) from error
+        raise DeviceError(f"{port}: {_GONE}", CABLE_HINT) from error
     except ValueError as error:
         if "invalid URL" not in str(error):
             raise
@@ -61,6 +76,8 @@ def explained(port: str) -> Iterator[None]:
         # termios.error is no OSError, and there is no termios on Windows to name it by.
         if type(error).__module__ != "termios":
             raise
+        if opening:
+            raise DeviceError(f"{port}: is no serial port", _ports_hint()) from error
         raise DeviceError(f"{port}: {_GONE}", CABLE_HINT) from error
 
 
@@ -74,12 +91,6 @@ def _from_esptool(port: str, error: Exception) -> DeviceError:
             return DeviceError(f"{port}: {message}", hint)
     first = text.strip().splitlines()[0] if text.strip() else type(error).__name__
     return DeviceError(f"{port}: {first.rstrip('.')}", "run again with -v to see all that esptool says")
-
-
-def _from_system(port: str, error: OSError) -> DeviceError:
-    if "open" in str(error) or "lock" in str(error):
-        return opening_error(port, error.errno, str(error))
-    return DeviceError(f"{port}: {_GONE}", CABLE_HINT)
 
 
 def opening_error(port: str, number: int | None, text: str) -> DeviceError:

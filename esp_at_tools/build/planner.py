@@ -99,23 +99,25 @@ def plan(
     found = job.solve()
     if found is None:
         raise _no_room(job)
-    new_primary, new_secondary = found
-    _check_tables(new_primary, new_secondary, table_offset, flash_size)
-    changes = (
-        *changes_between(primary, new_primary, "primary"),
-        *changes_between(secondary, new_secondary, "secondary"),
-    )
+    _check_tables(*found, table_offset, flash_size)
+    return _described(job, (primary, secondary), found)
+
+
+def _described(
+    job: Job, old: tuple[PartitionTable, PartitionTable], new: tuple[PartitionTable, PartitionTable]
+) -> Plan:
+    """Return the new tables with what has changed, and what is to be said about it."""
+    changes = (*changes_between(old[0], new[0], "primary"), *changes_between(old[1], new[1], "secondary"))
     notes = plan_notes(
-        primary,
-        new_primary,
-        new_secondary,
+        old[0],
+        *new,
         changes,
-        flash_size=flash_size,
-        app_size=app_size,
+        flash_size=job.flash_size,
+        app_size=job.app_size,
         needed=job.needed,
-        unused=unused,
+        unused=job.unused,
     )
-    return Plan(new_primary, new_secondary, flash_size, app_size, changes, tuple(notes))
+    return Plan(*new, job.flash_size, job.app_size, changes, tuple(notes))
 
 
 def smallest_flash(primary: PartitionTable) -> int:

@@ -175,17 +175,8 @@ def resolve(
     ordered = options_in_order(definitions, said, row.chip.name)
     said_options = _last_words(said, ordered)
     md5 = MD5_OPTION not in said_options or said_options[MD5_OPTION].value == "y"
-    planned = overlay or Overlay()
-    primary = planned.primary or _table(definitions, row, values, "primary", offset=offset, md5=md5)
-    home = primary.find(AT_CUSTOMIZE)
-    if home is None:
-        raise FormatError(
-            f"{row.full_name}: {values['partitions.primary']} has no partition {AT_CUSTOMIZE}", "give it one"
-        )
-    secondary = planned.secondary or _table(
-        definitions, row, values, "secondary", offset=home.offset, md5=True
-    )
-    options = {**_derived(row, flash, offset, home.offset, sources), **said_options}
+    primary, secondary, home = _tables(definitions, row, values, overlay or Overlay(), offset=offset, md5=md5)
+    options = {**_derived(row, flash, offset, home, sources), **said_options}
     features = _features(definitions, row.chip, said, options)
     on = [
         feature for name, feature in definitions.features.items() if name in features and features[name].is_on
@@ -213,6 +204,28 @@ def resolve(
         layers=tuple(each.layer for each in said),
         sources=_fixed(sources),
     )
+
+
+def _tables(
+    definitions: Definitions,
+    row: ModuleRow,
+    values: Mapping[str, str],
+    planned: Overlay,
+    *,
+    offset: int,
+    md5: bool,
+) -> tuple[PartitionTable, PartitionTable, int]:
+    """Return the primary and the secondary table, and the address of ``at_customize``."""
+    primary = planned.primary or _table(definitions, row, values, "primary", offset=offset, md5=md5)
+    home = primary.find(AT_CUSTOMIZE)
+    if home is None:
+        raise FormatError(
+            f"{row.full_name}: {values['partitions.primary']} has no partition {AT_CUSTOMIZE}", "give it one"
+        )
+    secondary = planned.secondary or _table(
+        definitions, row, values, "secondary", offset=home.offset, md5=True
+    )
+    return primary, secondary, home.offset
 
 
 def _fixed(mapping: Mapping[str, T]) -> Mapping[str, T]:

@@ -150,10 +150,14 @@ def command(
     if len(modules) == 1:
         _build_one(talk, Job(given, modules[0], target, options, dry_run))
         return
+    several = [Job(given, name, target / _folder_name(name), options, dry_run) for name in modules]
+    _build_several(talk, several, target, jobs)
+
+
+def _build_several(talk: Output, asked: list[Job], target: Path, jobs: int | None) -> None:
     from esp_at_tools.cli.build_many import run_all
 
-    with _parent_of_several(target, dry_run=dry_run):
-        asked = [Job(given, name, target / _folder_name(name), options, dry_run) for name in modules]
+    with _parent_of_several(target, dry_run=asked[0].dry_run):
         ready = [_obtained_or_failed(talk, job) for job in asked]
         outcomes = run_all(ready, _processes(jobs, len(asked)))
     _report_all(talk, outcomes)

@@ -11,9 +11,9 @@ import click
 from esp_at_tools.cli.common import PATH, Output, current_output, json_option, talk_options
 from esp_at_tools.errors import CheckFailedError
 from esp_at_tools.workspace.checkout import Checkout
-from esp_at_tools.workspace.clean import Removed, build_folders, clean_patches, remove_build
-from esp_at_tools.workspace.patches import APPLIED, CONFLICTING, PatchState
+from esp_at_tools.workspace.clean import Cleaned, Removed, build_folders, clean_patches, remove_build
 
+STAYS = "stays"
 _UNITS = ((1 << 20, "MiB"), (1 << 10, "KiB"))
 
 
@@ -42,34 +42,30 @@ def command(project: Path | None, patches: bool, builds: bool, every: bool, dry_
         talk.document(_document(checkout, states, removed, dry_run=dry_run))
     else:
         _print(talk, states, removed, dry_run=dry_run)
-    stuck = [state for state in states if state.state == CONFLICTING]
+    stuck = [state for state in states if state.result == STAYS]
     if stuck:
         raise CheckFailedError(stuck[0].message, stuck[0].hint)
 
 
 def _document(
-    checkout: Checkout, states: list[PatchState], removed: list[Removed], *, dry_run: bool
+    checkout: Checkout, states: list[Cleaned], removed: list[Removed], *, dry_run: bool
 ) -> dict[str, Any]:
     return {
         "schema": 1,
         "project": str(checkout.root),
         "dry_run": dry_run,
         "patches": [
-            {"name": state.patch.name, "path": state.patch.path.as_posix(), "result": _result(state)}
+            {"name": state.patch.name, "path": state.patch.path.as_posix(), "result": state.result}
             for state in states
         ],
         "removed": [{"folder": str(each.folder), "size": each.size, "whole": each.whole} for each in removed],
     }
 
 
-def _result(state: PatchState) -> str:
-    return {APPLIED: "taken back", CONFLICTING: "stays"}.get(state.state, "copy removed")
-
-
-def _print(talk: Output, states: list[PatchState], removed: list[Removed], *, dry_run: bool) -> None:
+def _print(talk: Output, states: list[Cleaned], removed: list[Removed], *, dry_run: bool) -> None:
     would = "would be " if dry_run else ""
     for state in states:
-        said = _result(state) if state.state == CONFLICTING else f"{would}{_result(state)}"
+        said = state.result if state.result == STAYS else f"{would}{state.result}"
         talk.result(f"{state.patch.name}  {said}  ({state.patch.path.as_posix()})")
     for each in removed:
         what = "removed" if each.whole else "emptied, but for the choice of the module"

@@ -11,18 +11,12 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from esp_at_tools.errors import InputError
 from esp_at_tools.workspace.checkout import IDF, MODULE_INFO, Checkout
 from esp_at_tools.workspace.patch_list import Patch
-from esp_at_tools.workspace.patches import (
-    APPLIED,
-    CONFLICTING,
-    Ground,
-    PatchState,
-    patch_states,
-    undo_patches,
-)
+from esp_at_tools.workspace.patches import APPLIED, Ground, PatchState, is_out, patch_states, undo_patches
 
 BUILD = "build"
 KEPT = (MODULE_INFO.name, "sdkconfig.overlay.applied")
@@ -46,6 +40,27 @@ class Removed:
     whole: bool
 
 
+Result = Literal["taken back", "copy removed", "stays"]
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """What became of a patch.
+
+    Attributes:
+        patch: the patch.
+        result: ``taken back``; ``copy removed``, where only the copy that says that it is in was there;
+            ``stays``, where its lines were changed after it.
+        message: why it stays.
+        hint: what to do about that.
+    """
+
+    patch: Patch
+    result: Result
+    message: str
+    hint: str
+
+
 def all_patches(checkout: Checkout) -> tuple[Patch, ...]:
     """Return the patches of every module of a checkout, each that has the same contents and place once.
 
@@ -60,10 +75,8 @@ def all_patches(checkout: Checkout) -> tuple[Patch, ...]:
     return tuple(found.values())
 
 
-def clean_patches(checkout: Checkout, environment: Mapping[str, str], *, dry_run: bool) -> list[PatchState]:
-    """Take back every patch that is applied, and return those that were, and those that cannot be.
-
-    Those that do not fit and are not applied are none of its business.
+def clean_patches(checkout: Checkout, environment: Mapping[str, str], *, dry_run: bool) -> list[Cleaned]:
+    """Take back every patch that is applied, and the copies that say so, and return what became of them.
 
     Args:
         checkout: the checkout.
@@ -81,10 +94,16 @@ def clean_patches(checkout: Checkout, environment: Mapping[str, str], *, dry_run
     before = patch_states(ground, patches, decide=False)
     after = before if dry_run else undo_patches(ground, patches)
     return [
-        new
+        Cleaned(new.patch, _result(ground, new), new.message, new.hint)
         for old, new in zip(before, after, strict=True)
-        if old.state == APPLIED or (old.marked and old.state != CONFLICTING)
+        if old.state == APPLIED or old.marked
     ]
+
+
+def _result(ground: Ground, state: PatchState) -> Result:
+    if state.state == APPLIED:
+        return "taken back"
+    return "copy removed" if is_out(ground, state) else "stays"
 
 
 def build_folders(checkout: Checkout, *, every: bool) -> tuple[Path, ...]:

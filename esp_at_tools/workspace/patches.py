@@ -188,9 +188,26 @@ def undo_patches(ground: Ground, patches: Iterable[Patch]) -> tuple[PatchState, 
         if states[index].state == APPLIED:
             states[index] = _take_back(ground, states[index])
         marker = ground.marker(patch)
-        if marker is not None and states[index].state != CONFLICTING and _same(patch.source, marker):
+        if marker is not None and _same(patch.source, marker) and is_out(ground, states[index]):
             marker.unlink()
+            states[index] = replace(states[index], marked=False)
     return tuple(states)
+
+
+def is_out(ground: Ground, state: PatchState) -> bool:
+    """Tell whether nothing of a patch is in: of one that conflicts, whether its files are as committed.
+
+    esp-at's own tool leaves its copy of a patch that does not fit, too.
+
+    Raises:
+        InputError: the patch cannot be read.
+        ExternalToolError: git is not installed.
+    """
+    if state.state != CONFLICTING:
+        return True
+    place = _Place.of(ground, state.patch)
+    paths = [place.base / path for each in place.files for path in each.paths]
+    return all(_committed(path) == (path.read_bytes() if path.is_file() else None) for path in paths)
 
 
 def _take_back(ground: Ground, state: PatchState) -> PatchState:
@@ -198,7 +215,7 @@ def _take_back(ground: Ground, state: PatchState) -> PatchState:
     if patch.is_diff:
         said = _Place.of(ground, patch).git().ask("apply", "-R", "--whitespace=nowarn", str(patch.source))
         if said.status:
-            return _conflict(ground, patch, said.err, reverse=True)
+            return replace(_conflict(ground, patch, said.err, reverse=True), marked=state.marked)
         return state
     for source, target in _replacements(ground, patch):
         if _committed(target) is not None:

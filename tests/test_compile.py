@@ -105,6 +105,14 @@ def test_a_build(cli, checkout: Path, standin: StandIn, monkeypatch) -> None:
         assert (checkout / "build" / each["path"]).stat().st_size == each["size"], each
 
 
+def test_cmake_runs_again_for_another_component(cli, checkout: Path, standin: StandIn, monkeypatch) -> None:
+    assert (checkout / "build").is_dir()
+    for path, actions in (("/a", ["build"]), ("/a", ["build"]), ("/b", ["reconfigure", "build"])):
+        monkeypatch.setenv("AT_CUSTOM_COMPONENTS", path)
+        assert cli("build").status == 0
+        assert standin.records()[-1]["args"][1:] == actions
+
+
 def test_another_folder_and_what_is_put_in(cli, checkout: Path, tmp_path: Path) -> None:
     done = cli("build", "--project", checkout, "--output", tmp_path / "out", "--set", "uart_baudrate=921600")
     assert done.status == 0, done.err
@@ -183,6 +191,22 @@ def test_an_sdkconfig_of_nobody_knows_which_module_is_kept(cli, checkout: Path) 
     assert cli("build", "--module", "MINI-1").status == 0
     assert (checkout / "build.kept/esp-at.bin").is_file()
     assert (checkout / "sdkconfig.kept-2").is_file()
+
+
+def test_a_module_change_that_was_interrupted_is_completed(cli, checkout: Path) -> None:
+    assert cli("build").status == 0
+    write(checkout / "sdkconfig", (checkout / "sdkconfig").read_text() + "CONFIG_MINE=y\n")
+    (checkout / "sdkconfig").rename(checkout / "sdkconfig.ESP32C3-MINI-1")  # killed after its first step
+    assert cli("build").status == 0
+    assert "CONFIG_MINE=y" in (checkout / "sdkconfig").read_text()
+    (checkout / "sdkconfig").rename(checkout / "sdkconfig.ESP32C3-MINI-1")
+    (checkout / "build").rename(checkout / "build.ESP32C3-MINI-1")  # killed after its second step
+    assert cli("build", "--module", "MINI-2").status == 0
+    assert cli("build", "--module", "MINI-1").status == 0
+    assert "CONFIG_MINE=y" in (checkout / "sdkconfig").read_text()
+    assert sorted(each.name for each in checkout.glob("*.ESP*")) == [
+        "build.ESP32C3-MINI-2", "sdkconfig.ESP32C3-MINI-2",
+    ]  # fmt: skip
 
 
 def test_a_saved_overlay_is_applied(cli, checkout: Path) -> None:

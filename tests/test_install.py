@@ -18,7 +18,7 @@ from idf_standin import StandIn, git, write
 from esp_at_tools.errors import EspAtError, InputError
 from esp_at_tools.workspace import idf
 from esp_at_tools.workspace.checkout import Checkout
-from esp_at_tools.workspace.compile import check_paths
+from esp_at_tools.workspace.compile import Sources, check_paths, wanted_idf
 from esp_at_tools.workspace.environment import parse_export, without_other_idf
 from esp_at_tools.workspace.idf_state import Follow, Wanted, look
 
@@ -256,6 +256,23 @@ def test_a_mirror(standin: StandIn, tmp_path: Path, cli) -> None:
 )
 def test_addresses_at_a_mirror(mirror: str, address: str) -> None:
     assert idf.mirrored("https://github.com/espressif/esp-idf.git", mirror) == address
+
+
+def test_a_checkout_from_a_mirror_takes_esp_idf_from_there(tmp_path: Path, standin: StandIn) -> None:
+    origin = "https://jihulab.com/esp-mirror/espressif/esp-at.git"
+    script = f"at_targets = ['esp32c3']\npreset_origins = {{'{origin}': 1}}\n"
+    pin = f"branch:b\ncommit:{standin.commit}\nrepository:https://github.com/espressif/esp-idf.git\n"
+    files = {f"{idf_standin.HOME}/IDF_VERSION": pin, "build.py": script}
+    checkout = idf_standin.make_checkout(tmp_path / "esp-at", standin, **files)
+    opened = Checkout.open(checkout)
+    module = opened.module("MINI-1")
+    github = wanted_idf(opened, module, Sources())
+    assert github.repository == "https://github.com/espressif/esp-idf.git"
+    git(checkout, "remote", "set-url", "origin", origin)
+    assert wanted_idf(opened, module, Sources()).repository == (
+        "https://jihulab.com/esp-mirror/espressif/esp-idf.git"
+    )
+    assert wanted_idf(opened, module, Sources(mirror="/srv/git")).repository == "/srv/git/esp-idf.git"
 
 
 def test_an_esp_idf_that_is_there(standin: StandIn, checkout: Path, tmp_path: Path, cli, monkeypatch) -> None:

@@ -14,8 +14,8 @@ from esp_at_tools.cli.common import Output, is_terminal, say
 from esp_at_tools.workspace.compile_errors import plain, progress
 from esp_at_tools.workspace.idf_state import Follow
 
-_PERCENT = re.compile(r"(?<![\d.])(\d{1,3})% ?\(")
-_DONE = 100
+_PERCENT = re.compile(r"(?<![\d.])\d{1,3}% ?\(")
+_DONE = ", done."
 _WIDTH = 79
 
 
@@ -58,7 +58,7 @@ class Live:
         percent = _PERCENT.search(text)
         if self._overwrites and (percent or progress(text)):
             self._draw(text)
-        elif percent is None or int(percent[1]) == _DONE or self._talk.verbose:
+        elif percent is None or _DONE in text or self._talk.verbose:
             self._say(text)
 
     def _say(self, text: str) -> None:

@@ -7,6 +7,7 @@ Source: ``main``, ``at_submodules_update``, ``at_patch_if_config``, ``at_patch_e
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -16,9 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from esp_at_tools.errors import ExternalToolError, InputError
+from esp_at_tools.files import write_file
 from esp_at_tools.formats.sdkconfig import Sdkconfig
 from esp_at_tools.workspace import compile_errors
-from esp_at_tools.workspace.checkout import IDF, Checkout, CheckoutModule
+from esp_at_tools.workspace.checkout import IDF, READ_VARIABLES, Checkout, CheckoutModule
 from esp_at_tools.workspace.compile_process import run_followed
 from esp_at_tools.workspace.compile_variant import BUILD, SDKCONFIG
 from esp_at_tools.workspace.environment import IDF_PY, Environment, tools_folder
@@ -38,6 +40,7 @@ from esp_at_tools.workspace.patches import (
 LOG = "esp-at-tool.log"
 """The log of the last run of idf.py, in the build folder's folder ``log``."""
 _MAX_SDKCONFIG = 4 << 20
+_VARIABLES = "esp-at-tool.variables.json"
 _BROKEN = "spawned within an ESP-IDF shell environment"
 """What idf.py says when a Python package is missing."""
 
@@ -211,13 +214,33 @@ def compile_module(
     folder = checkout.root / BUILD / "log"
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / LOG
-    command = idf_command(environment, module, ["build"])
+    actions = ["reconfigure", "build"] if _environment_changed(folder, environment) else ["build"]
+    command = idf_command(environment, module, actions)
     ended = run_followed(
         command, cwd=checkout.root, environment=environment.variables, line=line, log=log, hide=hide
     )
     if ended.status:
         raise failure(checkout, module, ended.lines, log, status=ended.status, silence=silence)
     return log
+
+
+def _environment_changed(folder: Path, environment: Environment) -> bool:
+    """Tell whether variables that CMake reads differ from those of the build before, and keep them.
+
+    ninja does not notice that; it would build without a component that has been added since.
+    """
+    names = {*READ_VARIABLES, "ESP_AT_PROJECT_BRANCH", "RMAKER_PATH"}
+    read = {
+        name: value
+        for name, value in environment.variables.items()
+        if name in names or (name.startswith("AT_") and name.endswith("_SUPPORT"))
+    }
+    path = folder / _VARIABLES
+    before = path.read_text("utf-8", "replace") if path.is_file() else ""
+    now = json.dumps(read, sort_keys=True)
+    if now != before:
+        write_file(path, now.encode())
+    return bool(before) and now != before
 
 
 def failure(

@@ -174,7 +174,7 @@ def test_patches_that_change_kconfig_files_are_missed(patched: kconfig_trees.Tre
     resolve = (*args, "--module", "MINI-1", "-o", tmp_path / "out")
     done = cli(*resolve)
     assert done.status == 0
-    assert f"{patched.idf}: menu.patch of the checkout is not applied to it" in done.err
+    assert f"{patched.idf}: not applied to it: menu.patch of the checkout" in done.err
     assert "source.patch" not in done.err
     assert "later.patch" not in done.err
     file = patched.idf / "components/system/Kconfig"

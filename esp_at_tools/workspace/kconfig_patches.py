@@ -53,8 +53,8 @@ def patch_warnings(
     if not left:
         return ()
     message = (
-        f"{idf}: {', '.join(left)} of the checkout {'is' if len(left) == 1 else 'are'} not applied to it, and"
-        " change Kconfig files: the sdkconfig of a build, which applies patches first, may differ"
+        f"{idf}: not applied to it: {', '.join(left)} of the checkout, for Kconfig files; the sdkconfig of a"
+        " build, which applies patches first, may differ"
     )
     return (message,)
 

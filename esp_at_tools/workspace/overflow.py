@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from esp_at_tools.build.tree import open_tree
 from esp_at_tools.errors import EspAtError, ExternalToolError
 from esp_at_tools.formats.sdkconfig import Sdkconfig
 from esp_at_tools.numbers import format_size
@@ -125,6 +126,10 @@ def _more_room(checkout: Checkout, module: CheckoutModule, project: str) -> Iter
     except (OSError, EspAtError):
         flash = "4MB"
     larger = _LARGER.get(flash)
+    try:
+        open_tree(checkout.root)
+    except EspAtError:  # one before v3.1, to which 'modules add' does not write
+        return
     if larger is None:
         return
     name = module.full_name

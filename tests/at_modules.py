@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -58,8 +59,17 @@ def contents(board: PtyModule, folder: Path) -> tuple[object, ...]:
     return firmware.settings(), firmware.pki(), firmware.gatts()
 
 
-def be_impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let what does not answer be given up soon."""
+def plugs() -> Iterator[Plug]:
+    """Yield what plugs modules in, and unplug them in the end."""
+    with ExitStack() as stack:
+        yield Plug(stack)
+
+
+def impatient_host(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let what does not answer be given up soon; return where the program keeps what outlives a run."""
+    state = folder / "state"
+    state.mkdir()
+    monkeypatch.setenv("XDG_STATE_HOME", str(state))
     for name, seconds in (
         ("TIMEOUT", 0.4),
         ("PRESENT_TIMEOUT", 0.15),
@@ -69,3 +79,4 @@ def be_impatient(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(client, name, seconds)
     for module in (sysflash, sysmfg):
         monkeypatch.setattr(module, "FLASH_TIMEOUT", 0.4)
+    return state

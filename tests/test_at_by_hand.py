@@ -11,17 +11,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from at_modules import Plug
+from at_modules import Plug, plugs
 
 
 @pytest.fixture
 def plug() -> Iterator[Plug]:
-    with ExitStack() as stack:
-        yield Plug(stack)
+    yield from plugs()
 
 
 def test_run(cli, plug, tmp_path):

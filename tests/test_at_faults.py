@@ -10,13 +10,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import builders
 import pytest
 import serial
-from at_modules import KINDS, Plug, be_impatient, contents, held
+from at_modules import KINDS, Plug, contents, held, impatient_host, plugs
 from at_simulator import Faults
 
 from esp_at_tools.at_port import client
@@ -25,17 +24,12 @@ from esp_at_tools.at_port import client
 @pytest.fixture(autouse=True)
 def state(tmp_path, monkeypatch) -> Path:
     """Where the program keeps what must outlive a run."""
-    be_impatient(monkeypatch)
-    folder = tmp_path / "state"
-    folder.mkdir()
-    monkeypatch.setenv("XDG_STATE_HOME", str(folder))
-    return folder
+    return impatient_host(tmp_path, monkeypatch)
 
 
 @pytest.fixture
 def plug() -> Iterator[Plug]:
-    with ExitStack() as stack:
-        yield Plug(stack)
+    yield from plugs()
 
 
 @pytest.fixture
@@ -263,7 +257,7 @@ def test_set_after_a_push_that_was_interrupted(cli, plug, changed, tmp_path, sta
     board = plug(faults=Faults(silent_after=int(whole.module.received * 0.6)))
     assert cli("at", "-p", board.port, "push", changed).status == 3
     board.module.faults.silent_after = 0
-    done = cli("at", "-p", board.port, "set", "sys_store=0")
+    done = cli("at", "-p", board.port, "-b", "115200", "set", "sys_store=0")
     assert done.status == 0, done.err
     assert "an earlier write of it was interrupted; it is complete now" in done.err
     firmware = held(board, tmp_path)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import stat
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import builders
 import pytest
-from at_modules import KINDS, Plug, be_impatient, held
+from at_modules import KINDS, Plug, held, impatient_host, plugs
 
 from esp_at_tools.firmware.firmware import Firmware
 
@@ -18,17 +17,12 @@ from esp_at_tools.firmware.firmware import Firmware
 @pytest.fixture(autouse=True)
 def state(tmp_path, monkeypatch) -> Path:
     """Where the program keeps what must outlive a run."""
-    be_impatient(monkeypatch)
-    folder = tmp_path / "state"
-    folder.mkdir()
-    monkeypatch.setenv("XDG_STATE_HOME", str(folder))
-    return folder
+    return impatient_host(tmp_path, monkeypatch)
 
 
 @pytest.fixture
 def plug() -> Iterator[Plug]:
-    with ExitStack() as stack:
-        yield Plug(stack)
+    yield from plugs()
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from conftest import Result
 from rom_simulator import Faults, Loader, PtyBoard, SocketBoard
 
 import esp_at_tools
+from esp_at_tools.firmware.firmware import Firmware
 
 fcntl = pytest.importorskip("fcntl", reason="Windows has no pseudo-terminals")
 
@@ -182,7 +183,14 @@ def test_real_releases(cli, board, shared, chip, name):
     module = board(chip)
     done = cli("flash", folder, "-p", module.port, "--verify")
     assert done.status == 0, done.err
-    assert module.loader.flash == builders.full_image(folder, 4 << 20)
+    whole = builders.full_image(folder, 4 << 20)
+    assert module.loader.flash == whole
+    places = {place.partition.name: place.partition for place in Firmware.open(folder).map.places()}
+    part = places.get("mqtt_ca", places.get("mfg_nvs"))
+    module.loader.flash[part.offset : part.offset + 64] = bytes(64)
+    done = cli("flash", folder, "-p", module.port, "--only", part.name)
+    assert done.status == 0, done.err
+    assert module.loader.flash == whole
 
 
 def test_over_a_socket(cli, image):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import errno
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
+from esp_at_tools.device.ports import permission_hint, serial_ports
 from esp_at_tools.errors import DeviceError
 
 BOOT_HINT = (
@@ -115,20 +114,5 @@ def opening_error(port: str, number: int | None, text: str) -> DeviceError:
 
 
 def _ports_hint() -> str:
-    from esp_at_tools.device.ports import serial_ports
-
     names = [port.name for port in serial_ports()]
     return f"the ports are {', '.join(names)}" if names else "no serial port is connected"
-
-
-def permission_hint(port: str) -> str:
-    """Return how to be allowed to use a port; on Linux its group is what is missing."""
-    if os.name != "posix":
-        return "run it as a user who may"
-    import grp
-
-    try:
-        group = grp.getgrgid(Path(port).stat().st_gid).gr_name
-    except (OSError, KeyError):
-        group = "dialout"
-    return f"sudo usermod -aG {group} $USER, then log in again" if group != "root" else "run it as root"

@@ -51,8 +51,6 @@ class SerialPort:
         """What keeps the user from opening it, with what to do about it; ``""`` for nothing."""
         if os.name != "posix" or not Path(self.name).exists() or os.access(self.name, os.R_OK | os.W_OK):
             return ""
-        from esp_at_tools.device.port_errors import permission_hint
-
         return f"you may not open it: {permission_hint(self.name)}"
 
 
@@ -87,6 +85,19 @@ def usb_serial_devices() -> Mapping[tuple[int, int], UsbSerial]:
             raise FormatError(f"{path}: line {line}", "each id once, with name, yes or no, and source")
         found[key] = UsbSerial(name, espressif == "yes")
     return found
+
+
+def permission_hint(port: str) -> str:
+    """Return how to be allowed to use a port; on Linux its group is what is missing."""
+    if os.name != "posix":
+        return "run it as a user who may"
+    import grp
+
+    try:
+        group = grp.getgrgid(Path(port).stat().st_gid).gr_name
+    except (OSError, KeyError):
+        group = "dialout"
+    return f"sudo usermod -aG {group} $USER, then log in again" if group != "root" else "run it as root"
 
 
 def serial_ports() -> list[SerialPort]:

@@ -442,7 +442,14 @@ def test_a_certificate_of_two_devices(cli, batch, tmp_path):
         ROWS - batches.IDENTITIES
     )
     assert re.search(r"row 41: .* already that of row 1$", lines[40]["error"])
-    assert cli("batch", "verify", tmp_path / "out").status == 0
+    incomplete = cli("batch", "verify", tmp_path / "out")
+    assert incomplete.status == 1
+    assert "dev-00040 has no output: row 41: " in incomplete.out
+    assert "30 devices failed" in incomplete.err
+    assert "--allow-failed" in incomplete.err
+    allowed = cli("batch", "verify", tmp_path / "out", "--allow-failed")
+    assert allowed.status == 0
+    assert "30 devices failed and have no output" in allowed.out
     assert run(cli, batch, tmp_path / "all").status == 0
     assert cli("batch", "verify", tmp_path / "all").status == 0
     done = cli("batch", "verify", tmp_path / "all", "--unique-certificates")

@@ -143,7 +143,7 @@ def test_exactly_the_bad_rows_fail(cli, tmp_path, jobs):
     told_everywhere = done.out + done.err + (folder / "out/manifest.csv").read_text()
     for number in range(batches.IDENTITIES):
         assert builders.key_pem(number).decode().splitlines()[1][:40] not in told_everywhere
-    verified = cli("batch", "verify", folder / "out")
+    verified = cli("batch", "verify", folder / "out", "--allow-failed")
     assert verified.status == 0, verified
 
 

@@ -71,13 +71,18 @@ Watch = Callable[[int], None]
 
 
 def verify(
-    paths: Iterable[Path], *, unique_certificates: bool = False, watch: Watch = lambda _count: None
+    paths: Iterable[Path],
+    *,
+    unique_certificates: bool = False,
+    allow_failed: bool = False,
+    watch: Watch = lambda _count: None,
 ) -> Proof:
     """Compare folders with their manifests, and all devices of all manifests with each other.
 
     Args:
         paths: manifests, or folders, which stand for all manifests in them.
         unique_certificates: a certificate of two devices is a problem even where the batch allowed it.
+        allow_failed: a device that failed when the batch was made, and so has no output, is no problem.
         watch: told how far it is, every now and then.
 
     Raises:
@@ -90,7 +95,7 @@ def verify(
     for folder in {path.parent: None for path in given}:
         state = folders.read_state(folder)
         unique |= state is not None and state.unique_certificates
-    devices = _Devices(proof, unique=unique)
+    devices = _Devices(proof, unique=unique, allow_failed=allow_failed)
     for path in given:
         proof.manifests.append(path)
         for _, entry in read_manifest(path):
@@ -122,9 +127,10 @@ def _given(paths: Iterable[Path]) -> list[Path]:
 class _Devices:
     """What was seen of devices, to find what is there twice."""
 
-    def __init__(self, proof: Proof, *, unique: bool) -> None:
+    def __init__(self, proof: Proof, *, unique: bool, allow_failed: bool) -> None:
         self._proof = proof
         self._unique = unique
+        self._allow_failed = allow_failed
         self._ids, self._macs, self._certificates = DigestTable(), DigestTable(), DigestTable()
         self._count = 0
 
@@ -132,6 +138,9 @@ class _Devices:
         """Compare one device with its files and with the others."""
         if not entry.ok:
             self._proof.failed += 1
+            if not self._allow_failed:
+                message = f"{path}: {entry.id or '(no id)'} has no output: {entry.error}"
+                self._proof.add("batch-device-failed", message)
             return
         self._proof.devices += 1
         self._count += 1

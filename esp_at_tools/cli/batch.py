@@ -184,16 +184,20 @@ def _print(talk: Output, options: Options, summary: Summary) -> None:
     is_flag=True,
     help="No two devices may have one certificate, even where the batch allowed it.",
 )
+@click.option(
+    "--allow-failed", is_flag=True, help="Devices that failed when the batch was made are no problem."
+)
 @json_option
 @talk_options
-def verify_command(paths: tuple[Path, ...], unique_certificates: bool) -> None:
+def verify_command(paths: tuple[Path, ...], unique_certificates: bool, allow_failed: bool) -> None:
     """Prove folders against their manifests.
 
-    Every file is there with its SHA-256, nothing else is, all shards are complete, and no id, MAC address
-    (or certificate) is there twice in all of them together. Exit status 1 says that something is wrong.
+    Every device of the list has its output, every file is there with its SHA-256, nothing else is, all
+    shards are complete, and no id, MAC address (or certificate) is there twice in all of them together.
+    Exit status 1 says that something is wrong.
     """
     talk = current_output()
-    proof = verify(paths, unique_certificates=unique_certificates)
+    proof = verify(paths, unique_certificates=unique_certificates, allow_failed=allow_failed)
     if talk.json:
         talk.document(_proof(proof))
     else:
@@ -220,10 +224,13 @@ def _print_proof(talk: Output, proof: Proof) -> None:
         talk.result(f"{problem.message}  [{problem.id}]")
     if proof.problem_count > len(proof.problems):
         talk.result(f"… and {proof.problem_count - len(proof.problems)} more")
-    if proof.failed:
-        talk.note(f"{proof.failed} devices failed when the batch was made, and have no file")
+    without = f"{proof.failed} {'device' if proof.failed == 1 else 'devices'} failed and have no output"
     if proof.ok:
-        talk.result(f"{proof.devices} devices, {proof.files} files: all as the manifest says, none twice.")
+        failed = f" {without}, as --allow-failed allows." if proof.failed else ""
+        talk.result(f"{proof.devices} devices, {proof.files} files: all as told, none twice.{failed}")
     else:
         problems = "1 problem" if proof.problem_count == 1 else f"{proof.problem_count} problems"
-        raise CheckFailedError(f"{problems} in {proof.devices} devices", "")
+        hint = f"{without}: correct their lines and go on with 'batch --resume'; or --allow-failed"
+        raise CheckFailedError(
+            f"{problems} in {proof.devices + proof.failed} devices", hint if proof.failed else ""
+        )

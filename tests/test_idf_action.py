@@ -78,10 +78,21 @@ def test_a_build_by_an_action_leaves_download_config(cli, checkout: Path) -> Non
 
 def test_an_action_that_fails(cli, checkout: Path) -> None:
     assert (checkout / "esp-idf").is_dir()
-    done = cli("instal", "--fast")
+    done = cli("unheard-of", "--fast")
     assert done.status == 4
-    assert "idf.py instal --fast: exit status 1" in done.err
-    assert "did you mean 'install'" in done.err
+    assert "idf.py unheard-of --fast: exit status 1" in done.err
+
+
+@pytest.mark.usefixtures("checkout")
+def test_a_slip_of_the_fingers_is_no_action(cli, standin: StandIn, monkeypatch) -> None:
+    before = len(standin.records())
+    for slip, meant in (("instal", "install"), ("inspct", "inspect"), ("modify-bn", "modify-bin")):
+        done = cli(slip)
+        assert done.status == 2
+        assert f"did you mean {meant!r}?" in done.err
+    assert len(standin.records()) == before
+    monkeypatch.setattr("esp_at_tools.cli.idf_action.Path.is_file", lambda *_: False)  # no ESP-IDF yet
+    assert cli("what-is-this").status == 2
 
 
 def test_outside_of_a_checkout(cli, tmp_path: Path, monkeypatch) -> None:

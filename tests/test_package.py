@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import builders
 import pytest
 from conftest import REPOSITORY
 
@@ -97,6 +99,62 @@ def test_the_repository_names_no_foreign_place() -> None:
             continue
         text = path.read_text("utf-8", errors="replace")
         assert not [word for word in bad if word in text], relative
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize(
+    "redirection", ["inspect f.bin >&-", "modules list >&-", "inspect f.bin 2>&-", "partition show f.csv >&-"]
+)
+def test_closed_streams_do_no_harm(tmp_path: Path, redirection: str) -> None:
+    (tmp_path / "f.bin").write_bytes(builders.image())
+    (tmp_path / "f.csv").write_text(builders.PRIMARY.to_csv())
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'"{sys.executable}" -m esp_at_tools {redirection}'],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX has pipes of this kind")
+def test_a_reader_that_goes_away_is_no_finding_of_a_check() -> None:
+    code = "import sys; sys.stdin.read(); from esp_at_tools.__main__ import main; main()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, "modules", "show", "ESP32C3/MINI-1", "--json"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as program:
+        assert program.stdout is not None
+        program.stdout.close()
+        assert program.stdin is not None
+        program.stdin.close()
+        assert program.stderr is not None
+        said = program.stderr.read()
+    assert program.returncode == 141
+    assert not said
+
+
+def test_an_interrupt_at_the_start_shows_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    from esp_at_tools.__main__ import main
+
+    seen = []
+
+    class Finder:
+        """Sees when the program is imported."""
+
+        @staticmethod
+        def find_spec(name: str, *_: object) -> None:
+            if name == "esp_at_tools.cli.main":
+                seen.append(signal.getsignal(signal.SIGINT))
+
+    monkeypatch.setattr(sys, "meta_path", [Finder, *sys.meta_path])
+    monkeypatch.delitem(sys.modules, "esp_at_tools.cli.main", raising=False)
+    monkeypatch.setattr(sys, "argv", ["esp-at-tool", "--version"])
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(SystemExit):
+        main()
+    assert seen[-1] is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

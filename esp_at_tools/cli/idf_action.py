@@ -19,6 +19,28 @@ PROJECT = "--project"
 _INTERRUPTED = 130
 
 
+def known_actions() -> frozenset[str]:
+    """Return what idf.py knows, less what is a command here, from ``module_config/idf_actions.csv``.
+
+    An ESP-IDF may have more; this tells which names are no slip of the fingers.
+    """
+    from esp_at_tools.catalog.data import data_folder, read_table
+
+    rows = read_table(data_folder() / "idf_actions.csv", ("action", "source"))
+    return frozenset(action for _, (action, _) in rows)
+
+
+def is_action(name: str, near: str, project: Path) -> bool:
+    """Tell whether a word may be an action of idf.py.
+
+    One that idf.py is known to have is; any other only if no command here is nearly called so, and there
+    is an ESP-IDF to ask: a slip of the fingers must not begin to download one.
+    """
+    if name.startswith("-") or name.replace("_", "-") in known_actions():
+        return True
+    return not near and (project / "esp-idf" / "tools" / "idf.py").is_file()
+
+
 def project_of(args: Sequence[str], before: Path | None) -> tuple[Path, list[str]]:
     """Return the checkout, and the arguments without the option that names it.
 

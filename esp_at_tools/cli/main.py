@@ -49,7 +49,8 @@ EXIT_STATUS = {CheckFailedError: 1, EspAtError: 2, DeviceError: 3, ExternalToolE
 
 INTERRUPTED = 130
 """128 + SIGINT, as shells have it."""
-
+PIPE_CLOSED = 141
+"""128 + SIGPIPE, likewise."""
 
 _FOR_ACTION = "esp_at_tools.for_action"
 
@@ -58,12 +59,12 @@ def _idf_action(
     args: list[str], given: dict[str, str], near: str
 ) -> tuple[str, click.Command, list[str]] | None:
     """Return the command that hands an action to idf.py, None outside of a checkout."""
-    from esp_at_tools.cli.idf_action import PROJECT, action_command, project_of
+    from esp_at_tools.cli.idf_action import PROJECT, action_command, is_action, project_of
     from esp_at_tools.workspace.checkout import is_checkout
 
     before = Path(given[PROJECT]) if PROJECT in given else None
     project, left = project_of(args, before)
-    if not is_checkout(project):
+    if not is_checkout(project) or not is_action(args[0], near, project):
         return None
     options = [word for name, value in given.items() if name != PROJECT for word in (name, value)]
     return args[0], action_command(project, options, near), left
@@ -200,8 +201,7 @@ def run(argv: Sequence[str]) -> int:
     try:
         # Click returns the status of ctx.exit() instead of raising it here; commands themselves return None.
         status = program.main(args=list(argv), prog_name="esp-at-tool", standalone_mode=False, obj=output)
-        if sys.stdout is not None:  # it is closed
-            sys.stdout.flush()
+        sys.stdout.flush()
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except (click.Abort, KeyboardInterrupt):
@@ -216,9 +216,9 @@ def run(argv: Sequence[str]) -> int:
     except EspAtError as error:
         _report(output, error.message, error.hint)
         return exit_status(error)
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):  # Click makes the one of the other, and of nothing else
         _give_up_stdout()
-        return EXIT_STATUS[CheckFailedError]
+        return PIPE_CLOSED
     except OSError as error:
         if not error.filename:
             _give_up_stdout()
@@ -244,6 +244,9 @@ def main() -> NoReturn:
     """Entry point of ``esp-at-tool`` and of ``python -m esp_at_tools``."""
     import gc
 
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # it was closed when the program began
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123 - to the end
     # Looking for cycles while modules load takes a tenth of a short run, and finds none.
     gc.set_threshold(100_000)
     sys.exit(run(sys.argv[1:]))

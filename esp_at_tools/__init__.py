@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from esp_at_tools.build.job import Built as Built
     from esp_at_tools.build.module_build import build_module as build_module
     from esp_at_tools.catalog.chips import Chip as Chip
-    from esp_at_tools.catalog.modules import Module as Module
+    from esp_at_tools.catalog.module_model import Module as Module
     from esp_at_tools.catalog.modules import module as module
     from esp_at_tools.catalog.modules import modules as modules
     from esp_at_tools.errors import CheckFailedError as CheckFailedError
@@ -50,7 +50,7 @@ _HOME = {
     "Firmware": "firmware.firmware",
     "FormatError": "errors",
     "InputError": "errors",
-    "Module": "catalog.modules",
+    "Module": "catalog.module_model",
     "NvsEntry": "formats.nvs",
     "NvsPartition": "formats.nvs",
     "Partition": "formats.partition_table",

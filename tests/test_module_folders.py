@@ -12,8 +12,9 @@ from esp_at_tools.catalog.chips import chip
 from esp_at_tools.catalog.data import data_folder
 from esp_at_tools.catalog.factory_params import read_rows, read_types
 from esp_at_tools.catalog.module_checks import check_definitions
+from esp_at_tools.catalog.module_model import KCONFIG, Module
 from esp_at_tools.catalog.module_yaml import raise_errors
-from esp_at_tools.catalog.modules import KCONFIG, Module, module, modules
+from esp_at_tools.catalog.modules import module, modules
 from esp_at_tools.catalog.releases import read_releases
 from esp_at_tools.errors import FormatError, InputError
 

@@ -14,8 +14,9 @@ from esp_at_tools.catalog.data import data_folder
 from esp_at_tools.catalog.factory_params import read_rows, read_types
 from esp_at_tools.catalog.features import read_features
 from esp_at_tools.catalog.module_checks import check_definitions
+from esp_at_tools.catalog.module_model import KCONFIG, Module
 from esp_at_tools.catalog.module_yaml import read_layer, read_yaml
-from esp_at_tools.catalog.modules import KCONFIG, module, modules
+from esp_at_tools.catalog.modules import module, modules
 from esp_at_tools.catalog.releases import read_idf_pins, read_releases, releases_of
 from esp_at_tools.errors import EspAtError, InputError
 from esp_at_tools.settings.names import SETTINGS

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esp_at_tools.catalog.data import data_folder
-from esp_at_tools.catalog.modules import Module, features, module, modules
+from esp_at_tools.catalog.module_model import Module
+from esp_at_tools.catalog.modules import features, module, modules
 from esp_at_tools.catalog.overlay import Overlay
 from esp_at_tools.cli.modules_add import _with_features
 from esp_at_tools.errors import EspAtError, InputError

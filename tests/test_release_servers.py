@@ -20,9 +20,7 @@ import builders
 import pytest
 from release_server import ADDRESS, archive, serving
 
-from esp_at_tools.catalog.releases import (
-    find_release,
-)
+from esp_at_tools.catalog.release_lookup import find_release
 from esp_at_tools.errors import EspAtError, InputError
 from esp_at_tools.releases import download
 from esp_at_tools.releases.cache import Slot, slot

@@ -11,13 +11,8 @@ import pytest
 from release_server import ADDRESS, archive, serving
 
 from esp_at_tools.catalog.data import data_folder
-from esp_at_tools.catalog.releases import (
-    find_release,
-    find_releases,
-    parse_reference,
-    read_releases,
-    releases,
-)
+from esp_at_tools.catalog.release_lookup import find_release, find_releases
+from esp_at_tools.catalog.releases import parse_reference, read_releases, releases
 from esp_at_tools.errors import FormatError, InputError
 from esp_at_tools.releases.cache import Slot, cache_folder, slot
 from esp_at_tools.releases.store import address_at, obtain, release_file

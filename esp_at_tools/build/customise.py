@@ -13,7 +13,7 @@ from datetime import datetime
 from esp_at_tools.build.fs_options import FILE_SYSTEMS
 from esp_at_tools.build.options import Options
 from esp_at_tools.build.recipe import Recipe, UserPartition
-from esp_at_tools.catalog.modules import Flash
+from esp_at_tools.catalog.module_model import Flash
 from esp_at_tools.errors import InputError
 from esp_at_tools.formats.nvs import NvsPartition
 from esp_at_tools.formats.nvs.csv import dump_csv

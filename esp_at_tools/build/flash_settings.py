@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from esp_at_tools.catalog.chips import Chip
-from esp_at_tools.catalog.modules import Flash
+from esp_at_tools.catalog.module_model import Flash
 from esp_at_tools.errors import InputError
 from esp_at_tools.formats.partition_table import AT_CUSTOMIZE, DATA, PartitionTable
 from esp_at_tools.formats.sdkconfig import OFF, Sdkconfig

@@ -14,7 +14,8 @@ from esp_at_tools.build.options import Options
 from esp_at_tools.build.other_module import as_other_module
 from esp_at_tools.build.recipe import Recipe, UserPartition
 from esp_at_tools.catalog.chips import Chip
-from esp_at_tools.catalog.modules import Flash, Module, module
+from esp_at_tools.catalog.module_model import Flash, Module
+from esp_at_tools.catalog.modules import module
 from esp_at_tools.errors import FormatError, InputError
 from esp_at_tools.firmware.firmware import Firmware
 from esp_at_tools.firmware.flash_map import FlashMap

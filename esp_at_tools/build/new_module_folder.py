@@ -10,7 +10,8 @@ from esp_at_tools.build.new_module import Base, Decision, Wanted, checked_name, 
 from esp_at_tools.build.new_module_files import NewFiles, is_written, read_table_file, table_csv, with_row
 from esp_at_tools.catalog.data import data_folder
 from esp_at_tools.catalog.factory_params import DATA_FILE
-from esp_at_tools.catalog.modules import Module, features, module, modules
+from esp_at_tools.catalog.module_model import Module
+from esp_at_tools.catalog.modules import features, module, modules
 from esp_at_tools.catalog.overlay import Overlay
 from esp_at_tools.errors import InputError
 from esp_at_tools.numbers import format_size

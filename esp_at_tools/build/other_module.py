@@ -7,7 +7,7 @@ from dataclasses import replace
 from esp_at_tools.build.options import Options
 from esp_at_tools.build.recipe import Recipe
 from esp_at_tools.build.recipe_flash import changed_recipe, open_recipe
-from esp_at_tools.catalog.modules import Module
+from esp_at_tools.catalog.module_model import Module
 from esp_at_tools.errors import InputError
 from esp_at_tools.numbers import format_size
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from esp_at_tools.build.plan_report import LOW, kb, room_for_app
+from esp_at_tools.catalog.module_model import Module
 from esp_at_tools.catalog.module_yaml import Level
-from esp_at_tools.catalog.modules import Module
 from esp_at_tools.errors import FormatError, InputError
 from esp_at_tools.files import read_file, read_head
 from esp_at_tools.formats.app_image import ESP8266_V2_MAGIC, IMAGE_MAGIC, AppImage

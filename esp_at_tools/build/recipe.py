@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from esp_at_tools.catalog.chips import Chip
-from esp_at_tools.catalog.modules import Flash
+from esp_at_tools.catalog.module_model import Flash
 from esp_at_tools.formats.partition_table import PartitionTable
 
 

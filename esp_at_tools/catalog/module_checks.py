@@ -18,8 +18,8 @@ from esp_at_tools.catalog.module_layers import (
     resolve,
     said_by,
 )
+from esp_at_tools.catalog.module_model import Module
 from esp_at_tools.catalog.module_yaml import Layer, Problem, Report, nearest
-from esp_at_tools.catalog.modules import Module
 from esp_at_tools.errors import InputError
 from esp_at_tools.formats.partition_checks import check_secondary
 from esp_at_tools.formats.partition_table import PartitionTable, TableProblem

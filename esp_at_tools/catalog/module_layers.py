@@ -12,8 +12,8 @@ from esp_at_tools.catalog.chips import Chip
 from esp_at_tools.catalog.factory_params import ModuleRow
 from esp_at_tools.catalog.features import OFF, ON, Feature
 from esp_at_tools.catalog.module_folder import BASE, Definitions
+from esp_at_tools.catalog.module_model import KCONFIG, FeatureState, Flash, Module, Option
 from esp_at_tools.catalog.module_yaml import Layer, Problem, Report, Statements, raise_errors, unknown_hint
-from esp_at_tools.catalog.modules import KCONFIG, FeatureState, Flash, Module, Option
 from esp_at_tools.catalog.overlay import Overlay
 from esp_at_tools.catalog.releases import releases_of
 from esp_at_tools.errors import FormatError, InputError

@@ -328,7 +328,7 @@ def _obtained(talk: Output, job: Job) -> Job:
     """Return the job with the file of its official release, which is downloaded if need be."""
     if job.source.kind != "official" or job.module is None:
         return job
-    from esp_at_tools.catalog.releases import find_release
+    from esp_at_tools.catalog.release_lookup import find_release
     from esp_at_tools.cli.download import download_progress
     from esp_at_tools.releases.store import obtain
 

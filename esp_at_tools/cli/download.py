@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from esp_at_tools.catalog.releases import Release, find_release, parse_reference
+from esp_at_tools.catalog.release_lookup import find_release
+from esp_at_tools.catalog.releases import Release, parse_reference
 from esp_at_tools.cli.common import Output, is_terminal
 from esp_at_tools.errors import InputError
 

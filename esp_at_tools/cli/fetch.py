@@ -10,13 +10,8 @@ from typing import Any
 import click
 
 from esp_at_tools import files
-from esp_at_tools.catalog.releases import (
-    Release,
-    find_release,
-    find_releases,
-    parse_reference,
-    releases,
-)
+from esp_at_tools.catalog.release_lookup import find_release, find_releases
+from esp_at_tools.catalog.releases import Release, parse_reference, releases
 from esp_at_tools.cli.common import (
     PATH,
     Output,

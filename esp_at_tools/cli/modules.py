@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from esp_at_tools.catalog.module_checks import CheckResult, check_definitions
+from esp_at_tools.catalog.module_model import Module
 from esp_at_tools.catalog.module_yaml import Level, Problem
-from esp_at_tools.catalog.modules import Module, module, modules
+from esp_at_tools.catalog.modules import module, modules
 from esp_at_tools.cli.common import (
     PATH,
     current_output,

@@ -23,7 +23,7 @@ from esp_at_tools.errors import InputError
 if TYPE_CHECKING:
     from esp_at_tools.build.new_module import Decision
     from esp_at_tools.build.new_module_files import NewFiles
-    from esp_at_tools.catalog.modules import Module
+    from esp_at_tools.catalog.module_model import Module
     from esp_at_tools.formats.partition_table import PartitionTable
 
 _FEATURE = "--feature"

@@ -11,7 +11,7 @@ from esp_at_tools.errors import InputError
 
 if TYPE_CHECKING:
     from esp_at_tools.build.plan_app import AppFile, Fit
-    from esp_at_tools.catalog.modules import Module
+    from esp_at_tools.catalog.module_model import Module
 
 
 def compared(paths: tuple[Path, ...], chosen: tuple[Module, ...], folder: Path | None) -> list[Fit]:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from esp_at_tools import files
-from esp_at_tools.catalog.releases import Release, find_release
+from esp_at_tools.catalog.release_lookup import find_release
+from esp_at_tools.catalog.releases import Release
 from esp_at_tools.errors import EspAtError, InputError
 from esp_at_tools.releases.cache import CACHE_VARIABLE, Progress, Slot, slot
 

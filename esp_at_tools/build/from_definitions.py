@@ -11,7 +11,8 @@ from esp_at_tools.build.recipe import Recipe
 from esp_at_tools.catalog.modules import module
 from esp_at_tools.errors import FormatError
 from esp_at_tools.files import read_file
-from esp_at_tools.formats.partition_table import PartitionTable
+from esp_at_tools.formats.partition_checks import MIN_WRITABLE_NVS
+from esp_at_tools.formats.partition_table import SECTOR_SIZE, PartitionTable
 from esp_at_tools.formats.sdkconfig import Sdkconfig
 from esp_at_tools.settings.modern import PARTITION as MFG_NVS
 from esp_at_tools.settings.names import BLE_DATA
@@ -56,7 +57,9 @@ def recipe_from_definitions(name: str, options: Options) -> Recipe:
         recipe, config = _with_sdkconfig(recipe, options)
         has_ble = config.is_on("AT_BLE_COMMAND_SUPPORT")
     contents = Contents({}, definition.parameters, definition.parameter_types, _gatts() if has_ble else ())
-    size = options.partition_sizes.get(MFG_NVS, mfg_nvs_size(recipe.secondary, recipe.full_name))
+    size = options.partition_sizes.get(MFG_NVS, 0)
+    if not writable(size):  # which the plan of the partitions refuses, if asked
+        size = mfg_nvs_size(recipe.secondary, recipe.full_name)
     return dataclasses.replace(recipe, partitions={MFG_NVS: mfg_nvs(contents, size)})
 
 
@@ -93,6 +96,11 @@ def read_sdkconfig(options: Options) -> tuple[str, Sdkconfig]:
     data = read_file(options.sdkconfig, "sdkconfig", _MAX_SDKCONFIG)
     config = Sdkconfig.from_bytes(data, str(options.sdkconfig))
     return data.decode(), config
+
+
+def writable(size: int) -> bool:
+    """Tell whether a size, in bytes, is one of an NVS partition that can be written."""
+    return size >= MIN_WRITABLE_NVS and size % SECTOR_SIZE == 0
 
 
 def mfg_nvs_size(secondary: PartitionTable, name: str) -> int:

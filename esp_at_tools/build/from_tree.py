@@ -8,7 +8,7 @@ from pathlib import Path
 
 from esp_at_tools.build.at_defaults import with_known_defaults
 from esp_at_tools.build.flash_settings import check_tables, check_target, flash_of, table_offset
-from esp_at_tools.build.from_definitions import mfg_nvs_size, read_sdkconfig
+from esp_at_tools.build.from_definitions import mfg_nvs_size, read_sdkconfig, writable
 from esp_at_tools.build.fs_options import FILE_SYSTEMS
 from esp_at_tools.build.mfg_nvs import Contents, mfg_nvs
 from esp_at_tools.build.options import Options
@@ -79,7 +79,9 @@ def recipe_from_tree(tree: SourceTree | Path, name: str, options: Options) -> Re
     file_systems = [name for name in FILE_SYSTEMS if name in namespaces]
     _check_file_systems(file_systems, secondary, decided.name)
     contents = _contents(tree, row, namespaces)
-    size = options.partition_sizes.get(MFG_NVS, mfg_nvs_size(secondary, row.full_name))
+    size = options.partition_sizes.get(MFG_NVS, 0)
+    if not writable(size):  # which the plan of the partitions refuses, if asked
+        size = mfg_nvs_size(secondary, row.full_name)
     partitions = {MFG_NVS: mfg_nvs(contents, size)}
     if options.fs_image is None:
         partitions |= _file_systems(tree, config, secondary, file_systems)

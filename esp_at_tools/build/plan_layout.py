@@ -99,6 +99,13 @@ class Job:
         other.has_more = self.has_more or flash_size > self.old_flash_size
         return other
 
+    def with_wish(self, name: str, size: int) -> Job:
+        """Return the same job with another size of a user partition."""
+        other = copy.copy(self)
+        other.wishes = {**self.wishes, name: size}
+        other.is_change = True
+        return other
+
     @property
     def slot_wish(self) -> int | None:
         """The size that is asked for the slots."""

@@ -189,10 +189,12 @@ def _room_notes(
         level: Literal["info", "warning"] = "warning" if left * LOW < room else "info"
         yield Note(level, f"the application of {app_size} bytes leaves {kb(left)} of its {kb(room)}")
     elif room < before:
+        kept = f"{kb(needed)} were kept for it at least"
+        likely = f"one for this module is likely to need {kb(needed)}"
         yield Note(
             "warning",
             f"an application may have up to {kb(room)} instead of {kb(before)}, and its size is not known: "
-            f"{kb(needed)} were kept for it at least",
+            f"{kept if needed <= room else likely}",
             "'modules check --app FILE' tells whether it fits",
         )
     elif changed:

@@ -22,6 +22,7 @@ from esp_at_tools.formats.partition_table import (
     PartitionTable,
     encode_name,
 )
+from esp_at_tools.settings.names import FACTORY_PARAM
 
 FLASH_SIZES = tuple(1 << power for power in range(20, 25))
 """Flash sizes in bytes, 1 to 16 MB: what ESP-AT's modules have."""
@@ -37,6 +38,8 @@ MAX_SLOT = 4 << 20
 SLOT_STEP = 64 << 10
 ASSUMED = (3, 4)
 """Part of the smallest slot that an application of unknown size is taken to need."""
+SMALLEST_APP = 844288
+"""Bytes of the smallest official application: that of the ESP8266, v2.2.1.0."""
 USUAL_MFG_NVS = 60 << 10
 """Bytes of the smallest official ``mfg_nvs``."""
 
@@ -139,6 +142,12 @@ class Present:
         return Present.of(PartitionTable((*rows, second), self.primary.md5), self.secondary)
 
     @property
+    def settings_name(self) -> str | None:
+        """Name of the user partition that the firmware reads its settings from, None where it has none."""
+        names = {each.name for each in self.users}
+        return next((name for name in (MFG_NVS, FACTORY_PARAM) if name in names), None)
+
+    @property
     def first_slot(self) -> Partition | None:
         """The slot that a firmware leaves the factory in."""
         return min(self.slots, key=lambda each: each.subtype, default=None)
@@ -160,8 +169,10 @@ def checked_wishes(now: Present, wishes: Mapping[str, int], app_size: int | None
     return {name: size for name, size in wishes.items() if size or name in known}
 
 
-def _check_new_name(name: str) -> None:
+def _check_new_name(now: Present, name: str) -> None:
     """Refuse a new user partition with a name that means another kind of partition."""
+    if name in (MFG_NVS, FACTORY_PARAM):
+        raise _other_layout(now, name)
     if name in SUBTYPES[APP] and name != "test":  # which the user guide takes itself
         what = "an application partition"
     elif name == STORAGE_NAME:
@@ -172,6 +183,41 @@ def _check_new_name(name: str) -> None:
         f"{name} is the name of {what}, and there is none of that name",
         "start from a module that has it, or give a user partition another name",
     )
+
+
+def _other_layout(now: Present, name: str) -> InputError:
+    """Return the error of a partition for settings in a firmware that reads them elsewhere, or nowhere."""
+    if (own := now.settings_name) is None:
+        return InputError(
+            f"{name}: the firmware has no partition of that name to read", "give it another name"
+        )
+    history = {
+        MFG_NVS: f"{MFG_NVS} came with v3.0; 'esp-at-tool migrate' carries {own} to a newer firmware",
+        FACTORY_PARAM: f"{FACTORY_PARAM} went with v3.0",
+    }
+    return InputError(
+        f"{name}: the firmware keeps its settings in {own} and would not read it",
+        f"{history[name]}; a user partition can have any other name",
+    )
+
+
+def _check_slot(now: Present, name: str, size: int, app_size: int) -> None:
+    """Refuse a slot that no application fits."""
+    if size % SLOT_STEP:
+        raise InputError(f"{name}: {kb(size)} is not a multiple of 64 KB", "slots begin on 64 KB")
+    if 0 < size < app_size:
+        raise InputError(
+            f"{name}: {kb(size)} is too small for the application of {app_size} bytes",
+            f"{app_size - size} bytes are missing",
+        )
+    if 0 < size < SMALLEST_APP and not app_size:
+        enough, (numerator, denominator) = -(-SMALLEST_APP // SLOT_STEP) * SLOT_STEP, ASSUMED
+        usual = -(-now.slot_size * numerator // denominator // SLOT_STEP) * SLOT_STEP
+        raise InputError(
+            f"{name}: {kb(size)} is too small for any application of AT: the smallest official one has"
+            f" {SMALLEST_APP} bytes",
+            f"give {kb(max(usual, enough))}, as one for this chip is likely to need; {kb(enough)} at least",
+        )
 
 
 def _check_wish(now: Present, name: str, size: int, there: Partition | None, app_size: int) -> None:
@@ -188,21 +234,16 @@ def _check_wish(now: Present, name: str, size: int, there: Partition | None, app
             f"give {kb(below)} or {kb(below + SECTOR_SIZE)}",
         )
     if there is None and size:
-        _check_new_name(name)
+        _check_new_name(now, name)
     if there is not None and there in now.head:
         raise InputError(
             f"{name} keeps its size of {kb(there.size)}: it stands before {AT_CUSTOMIZE}",
             f"the place of {AT_CUSTOMIZE} is compiled into the firmware",
         )
-    if there is not None and there in now.slots and size % SLOT_STEP:
-        raise InputError(f"{name}: {kb(size)} is not a multiple of 64 KB", "slots begin on 64 KB")
-    if there in now.slots and 0 < size < app_size:
-        raise InputError(
-            f"{name}: {kb(size)} is too small for the application of {app_size} bytes",
-            f"{app_size - size} bytes are missing",
-        )
+    if there in now.slots:
+        _check_slot(now, name, size, app_size)
     first = now.first_slot
-    needed = (AT_CUSTOMIZE, MFG_NVS, first.name if first else "")
+    needed = (AT_CUSTOMIZE, now.settings_name or MFG_NVS, first.name if first else "")
     if not size and name in needed:
         raise InputError(f"{name} cannot be removed: the firmware needs it", "give it a size")
     is_nvs = name == MFG_NVS or (there is not None and (there.type, there.subtype) == (DATA, NVS_DATA))

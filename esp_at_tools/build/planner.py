@@ -22,6 +22,7 @@ from esp_at_tools.build.plan_wishes import (
     MFG_NVS,
     SECOND_SLOT,
     SLOT_STEP,
+    SMALLEST_APP,
     USUAL_MFG_NVS,
     Present,
     is_file_system,
@@ -195,14 +196,43 @@ def _no_room(job: Job) -> InputError:
     )
     left = f"{kb(room)} are left" if room > 0 else f"the user partitions end at {end:#x}"
     message = f"{format_size(job.flash_size)} of flash: {what} not fit: {left}, {kb(missing)} too few"
-    return InputError(message, "; ".join(_remedies(job, missing)))
+    remedies = [*_remedies(job, -(-missing // max(count, 1)))]
+    return InputError(message, "; ".join(remedies) or "give smaller sizes")
 
 
-def _remedies(job: Job, missing: int) -> Iterator[str]:
-    """Yield what would free space, with what it frees."""
-    yield f"make the application {kb(missing)} smaller: --silence, or features off"
+def _most_of_a_wish(job: Job) -> str:
+    """Return the largest size that a user partition of the wishes can have, ``""`` if none."""
+    now = {each.name: each.size for each in (*job.now.users, *job.now.primary)}
+    for name, wished in job.wishes.items():
+        if name in {each.name for each in job.now.primary} or wished <= now.get(name, 0):
+            continue
+        low, high = now.get(name, SECTOR_SIZE) // SECTOR_SIZE, wished // SECTOR_SIZE
+        if job.with_wish(name, low * SECTOR_SIZE).solve() is None:
+            continue
+        while low + 1 < high:  # what fits fits in a smaller size, too
+            middle = (low + high) // 2
+            fits = job.with_wish(name, middle * SECTOR_SIZE).solve() is not None
+            low, high = (middle, high) if fits else (low, middle)
+        return f"--partition {name}={low * SECTOR_SIZE >> 10}K is the most that fits"
+    return ""
+
+
+def _remedies(job: Job, each_app: int) -> Iterator[str]:
+    """Yield what would free space, with what it frees.
+
+    Args:
+        job: what does not fit.
+        each_app: by how many bytes an application would have to be smaller.
+    """
+    if job.needed - each_app >= SMALLEST_APP * 3 // 4:  # no application of AT is smaller than that
+        yield f"make the application {kb(each_app)} smaller: --silence, or features off"
+    fitting_wish = _most_of_a_wish(job)
+    if fitting_wish:
+        yield fitting_wish
     for each in job.now.users:
         size = job.wishes.get(each.name, each.size)
+        if each.name in job.wishes and fitting_wish:
+            continue
         if each.name == MFG_NVS and size > USUAL_MFG_NVS:
             yield f"--partition {MFG_NVS}={USUAL_MFG_NVS >> 10}K frees {kb(size - USUAL_MFG_NVS)}"
         elif size and each.name != MFG_NVS and (not is_file_system(each) or each.name in job.wishes):

@@ -148,6 +148,43 @@ def test_a_submodule_that_was_cloned_in_half_is_cloned_anew(standin: StandIn, ch
     assert look(wanted.place) == dataclasses.replace(look(wanted.place), head=standin.commit, missing=())
 
 
+def test_submodules_that_are_missing_are_fetched(standin: StandIn, checkout: Path, tmp_path: Path) -> None:
+    wanted = wanted_of(checkout)
+    other = dataclasses.replace(wanted, place=tmp_path / "idf")
+    git(tmp_path, "clone", "-q", "--recursive", str(standin.repository), "idf")
+    git(other.place, "checkout", "-q", standin.commit)
+    git(other.place, "submodule", "--quiet", "deinit", "-f", "components/lib")
+    assert look(other.place).missing == ("components/lib",)
+    assert "lacks submodules: components/lib" in idf.why_not(wanted, other.place)
+    assert idf.obtain(other, SILENT) == "submodules fetched"
+    assert (other.place / "components/lib/deep/deep.c").is_file()
+    assert look(other.place).missing == ()
+    git(other.place / "components/lib", "commit", "-q", "--allow-empty", "-m", "mine")
+    mine = git(other.place / "components/lib", "rev-parse", "HEAD")
+    assert idf.obtain(other, SILENT) == "", "a submodule that somebody keeps at a commit of his own is left"
+    assert git(other.place / "components/lib", "rev-parse", "HEAD") == mine
+    assert idf.why_not(wanted, other.place) == ""
+
+
+def test_two_installs_at_once(checkout: Path) -> None:
+    import fcntl
+
+    wanted = wanted_of(checkout)
+    git(checkout, "init", "-q", str(wanted.partial))
+    with (wanted.partial / ".git/esp-at-tool.lock").open("a") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        with pytest.raises(InputError, match="another install is cloning ESP-IDF there"):
+            idf.obtain(wanted, SILENT)
+    assert idf.obtain(wanted, SILENT) == "cloned"
+
+
+def test_the_whole_history(cli, standin: StandIn, checkout: Path) -> None:
+    done = cli("install", "--project", checkout, "--module", "MINI-1", "--whole")
+    assert done.status == 0, done.err
+    assert git(checkout / "esp-idf", "rev-list", "--count", "HEAD") == "2"
+    assert look(checkout / "esp-idf").head == standin.commit
+
+
 def test_another_commit_is_checked_out(standin: StandIn, checkout: Path) -> None:
     wanted = wanted_of(checkout)
     idf.obtain(dataclasses.replace(wanted, commit=standin.newest), SILENT)

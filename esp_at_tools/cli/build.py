@@ -1,4 +1,4 @@
-"""``build``: make a complete build folder without a compiler."""
+"""``build``: make a complete build folder; a checkout is compiled for it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _MAX_JOBS = 256
 
 @click.command(
     "build",
-    short_help="Make a complete build folder without a compiler.",
+    short_help="Make a complete build folder, or compile a checkout of esp-at.",
     epilog=f"For --set and --unset, {NAMES_HINT}.",
 )
 @click.option(
@@ -108,10 +108,12 @@ def command(
     jobs: int | None,
     dry_run: bool,
 ) -> None:
-    """Make a complete build folder, named and laid out as the official one, without a compiler.
+    """Make a complete build folder, named and laid out as the official one.
 
     From the built-in definitions: the configuration alone (tables, mfg_nvs, sdkconfig.defaults). From a
-    release or an image: bootloader and application are taken from it, everything else is made.
+    release or an image: bootloader and application are taken from it, everything else is made. A checkout of
+    esp-at is compiled with its ESP-IDF into its folder build/, one module after the other, unless
+    --config-only is given; without --module it is the one that it is prepared for.
     A build that is interrupted leaves the folder of the build before. Of a checkout, --dir is the external
     module configuration, as AT_EXT_MODULE_CFG is.
     """

@@ -31,7 +31,7 @@ COMMANDS = {
     "nvs": "Generate, dump and check NVS partitions.",
     "pki": "Check, generate and import certificates and private keys.",
     "partition": "Convert and check partition tables.",
-    "build": "Make a complete build folder without a compiler.",
+    "build": "Make a complete build folder, or compile a checkout of esp-at.",
     "install": "Install ESP-IDF and its tools for a module of a checkout.",
     "doctor": "Say what a build needs, what is missing, and how to mend it.",
     "clean": "Take esp-at's patches back, and remove the build folder.",

@@ -252,6 +252,7 @@ def test_a_commit_that_the_branch_has_not(checkout: Path) -> None:
         idf.obtain(wanted, SILENT)
     assert "has no commit 0123456789" in failed.value.message
     assert not wanted.place.exists()
+    assert not wanted.partial.exists()
 
 
 def test_the_pinned_commit_s_tag_comes_along(standin: StandIn, checkout: Path) -> None:

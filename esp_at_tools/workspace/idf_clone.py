@@ -39,7 +39,7 @@ def clone(wanted: Wanted, follow: Follow) -> str:
         f" ({wanted.commit[:10]}) from {wanted.repository}"
     )
     git.run("init", "--quiet")
-    with _claimed(partial, wanted):
+    with _claimed(partial, wanted), _tidied(git, wanted):
         drop_locks(partial / ".git")
         _set_origin(git, wanted)
         _fetch(git, wanted, follow)
@@ -54,6 +54,17 @@ def clone(wanted: Wanted, follow: Follow) -> str:
         except OSError as error:
             raise _unmade(wanted.place, error) from error
     return "cloned"
+
+
+@contextlib.contextmanager
+def _tidied(git: Git, wanted: Wanted) -> Iterator[None]:
+    """Remove the folder again if not even the commit could be fetched: there is nothing to go on with."""
+    try:
+        yield
+    except ExternalToolError:
+        if not git.has_commit(wanted.commit):
+            shutil.rmtree(git.folder, ignore_errors=True)
+        raise
 
 
 def _clear(place: Path) -> None:

@@ -95,6 +95,14 @@ def test_a_slip_of_the_fingers_is_no_action(cli, standin: StandIn, monkeypatch) 
     assert cli("what-is-this").status == 2
 
 
+def test_a_checkout_that_is_prepared_for_no_module(cli, standin: StandIn, tmp_path: Path) -> None:
+    checkout = idf_standin.make_checkout(tmp_path / "esp-at", standin)
+    done = cli("size", "--project", checkout)
+    assert (done.status, "is not prepared for a module yet" in done.err) == (2, True)
+    assert "NAME is one of ESP32C3/MINI-1, ESP32C3/MINI-2" in done.err
+    assert not (checkout / "esp-idf").exists()
+
+
 def test_outside_of_a_checkout(cli, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     done = cli("instal")

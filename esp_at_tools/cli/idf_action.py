@@ -7,12 +7,13 @@ else is idf.py's.
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from esp_at_tools.cli.common import Output, current_output
+from esp_at_tools.cli.common import Output, current_output, is_terminal
 from esp_at_tools.errors import ExternalToolError, InputError
 
 PROJECT = "--project"
@@ -104,6 +105,12 @@ def run_action(talk: Output, project: Path, args: Sequence[str], near: str = "")
 
     checkout = open_checkout(project)
     check_paths(checkout.root)
+    if checkout.module_info() is None and not (is_terminal(sys.stdin) and is_terminal(sys.stderr)):
+        names = ", ".join(module.full_name for module in checkout.modules())
+        raise InputError(
+            f"{checkout.root}: is not prepared for a module yet",
+            f"'esp-at-tool install --module NAME' does that; NAME is one of {names}",
+        )
     chosen = choose(checkout, "", silence=False)
     with Live(talk) as live:
         environment = prepare(talk, live, checkout, chosen, None)

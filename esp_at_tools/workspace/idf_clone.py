@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,8 @@ from esp_at_tools.errors import ExternalToolError, InputError
 from esp_at_tools.workspace.git import Git
 from esp_at_tools.workspace.idf_state import Follow, Wanted, git_folder, gitlinks, head_of, look
 
+_NO_NETWORK = re.compile(r"Could not resolve host|Connection refused|Failed to connect|timed out")
+"""What git says where another way of asking would not help either."""
 _LOCK = "esp-at-tool.lock"
 _LOCAL = ("-c", "protocol.file.allow=always")
 """Lets submodules come from this machine, where the repository itself does."""
@@ -150,6 +153,8 @@ def _fetch(git: Git, wanted: Wanted, follow: Follow) -> None:
                 "fetch", "--progress", "--depth=1", "--no-tags", "origin", wanted.commit, line=follow.line
             )
         except ExternalToolError as error:
+            if _NO_NETWORK.search(error.message):
+                raise
             follow.line(error.message)
             follow.step(f"that commit alone cannot be had: fetching {reference} of {wanted.name}")
             git.follow("fetch", "--progress", "--no-tags", "origin", reference, line=follow.line)
@@ -192,6 +197,8 @@ def update_submodules(git: Git, wanted: Wanted, follow: Follow) -> None:
     try:
         git.follow(*update, "--depth=1", line=follow.line)
     except ExternalToolError as error:
+        if _NO_NETWORK.search(error.message):
+            raise
         follow.line(error.message)
         follow.step("their commits alone cannot be had: fetching them whole")
         drop_unfinished_submodules(git)

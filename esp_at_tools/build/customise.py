@@ -90,7 +90,7 @@ def _planned(recipe: Recipe, options: Options) -> Recipe:
         ),
         warnings=(*recipe.warnings, *(text for level, text in said if level == "warning")),
     )
-    planned = _resized(planned, recipe, makes_files=options.fs_image is not None)
+    planned = resized(planned, recipe, makes_files=options.fs_image is not None)
     return planned if size == recipe.flash.size else with_flash_size(planned, size)
 
 
@@ -104,8 +104,17 @@ def _unused(recipe: Recipe, options: Options) -> frozenset[str]:
     return frozenset(name for name in FILE_SYSTEMS if name not in recipe.partitions)
 
 
-def _resized(recipe: Recipe, before: Recipe, *, makes_files: bool) -> Recipe:
-    """Fit the contents of the partitions to their new sizes."""
+def resized(recipe: Recipe, before: Recipe, *, makes_files: bool) -> Recipe:
+    """Fit the contents of the partitions to their new sizes.
+
+    Args:
+        recipe: with the new tables, and the contents as they were.
+        before: with the tables that the contents are for.
+        makes_files: a file system is made later on, so that none is missed.
+
+    Raises:
+        InputError: what is in ``mfg_nvs`` does not fit.
+    """
     partitions = dict(recipe.partitions)
     warnings = [*recipe.warnings]
     for name, contents in recipe.partitions.items():

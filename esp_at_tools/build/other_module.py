@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from esp_at_tools.build.module_tables import has_own_tables, with_module_tables
 from esp_at_tools.build.options import Options
 from esp_at_tools.build.recipe import Recipe
 from esp_at_tools.build.recipe_flash import changed_recipe, open_recipe
@@ -17,6 +18,8 @@ _OF_THE_APPLICATION = frozenset({"version"})
 
 def as_other_module(recipe: Recipe, other: Module, own: Module | None, options: Options) -> Recipe:
     """Return the recipe with the parameters of another module laid over its own.
+
+    A module of the user's own brings its partitions, where the firmware can have them.
 
     Args:
         recipe: what is taken from a release.
@@ -33,6 +36,8 @@ def as_other_module(recipe: Recipe, other: Module, own: Module | None, options: 
             f" {recipe.chip.title}",
             f"'esp-at-tool modules list' shows the modules with {recipe.chip.title}",
         )
+    if has_own_tables(other, options):
+        recipe = with_module_tables(recipe, other, options)
     needed = max(recipe.primary.end, recipe.secondary.end)
     if options.flash_size is None and other.flash.size < needed:
         raise InputError(
@@ -60,7 +65,7 @@ def as_other_module(recipe: Recipe, other: Module, own: Module | None, options: 
     changes = [f"{change.name} {change.old} → {change.new}" for change in firmware.changes()]
     notes.append(f"the factory parameters are those of {other.full_name}: {', '.join(changes)}")
     warning = f"the application was compiled for {was}, and is used for {other.full_name}"
-    if own is not None and (apart := _apart(own, other)):
+    if own is not None and (apart := _apart(own, other, recipe)):
         warning += f"; the modules also differ in {apart}"
     return replace(
         changed_recipe(recipe, firmware),
@@ -71,12 +76,13 @@ def as_other_module(recipe: Recipe, other: Module, own: Module | None, options: 
     )
 
 
-def _apart(own: Module, other: Module) -> str:
+def _apart(own: Module, other: Module, recipe: Recipe) -> str:
     """Return what else is decided otherwise for another module, for people."""
     flash = [
         f"flash {what}"
         for what in ("size", "mode", "freq")
         if getattr(own.flash, what) != getattr(other.flash, what)
+        and (what != "size" or recipe.flash.size != other.flash.size)
     ]
     features = [
         name

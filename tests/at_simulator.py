@@ -52,6 +52,10 @@ MAX_VALUE = 8191
 NO_COMMAND, NO_PARTITION, BAD_RANGE = 0x01090000, 0x010A0000, 0x010A0001
 WAITS_FOR_RTS = 2
 """From this flow control on, a module says nothing before the host's RTS lets it."""
+STARTING = 0.02
+"""Seconds from a reset to READY; a real module takes 0.3 to 7."""
+NOISE = b"\xf3\x80"
+"""What is heard at another rate."""
 READY = b"\r\nready\r\n"
 OK, ERROR, BUSY = b"\r\nOK\r\n", b"\r\nERROR\r\n", b"\r\nbusy p...\r\n"
 
@@ -443,7 +447,7 @@ class PtyModule:
                 continue
             data = os.read(self._master, 1 << 16)
             if self._rate() != self.module.baud:
-                self._send(b"\xf3\x80"[: len(data)])
+                self._send(NOISE[: len(data)])
                 continue
             answer = self.module.receive(data)
             if 0 < self.module.faults.hang_up_after < self.module.received:
@@ -453,8 +457,12 @@ class PtyModule:
                 continue  # nobody lets it send
             if answer:
                 time.sleep(self._latency)
-            for piece in self._pieces(answer):
+            ready = answer.endswith(READY)
+            for piece in self._pieces(answer.removesuffix(READY)):
                 self._send(piece)
+            if ready:
+                time.sleep(STARTING)
+                self._send(READY if self._rate() == self.module.baud else NOISE)
 
     def _has_flow_control(self) -> bool:
         return bool(termios.tcgetattr(self._slave)[2] & termios.CRTSCTS)

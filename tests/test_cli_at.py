@@ -267,6 +267,18 @@ def test_push_of_a_larger_partition(cli, plug, tmp_path):
     assert board.module.flash == before
 
 
+def test_a_module_that_must_restart_may_have_another_rate_then(cli, plug, tmp_path):
+    board = plug()
+    assert cli("at", "-p", board.port, "set", "uart_baudrate=460800", "module_name=OTHER").status == 0
+    source = tmp_path / "source.bin"
+    source.write_bytes(builders.image())
+    done = cli("at", "-p", board.port, "push", source, "--json")
+    assert done.status == 0, done.err
+    assert json.loads(done.out)["restarted"] is True
+    assert board.module.baud == 460800
+    assert held(board, tmp_path).get("module_name") == "MINI-1"
+
+
 def test_push_entry_by_entry_where_no_partition_is_shown(cli, plug, tmp_path, certificate):
     source, changed = tmp_path / "source.bin", tmp_path / "target.bin"
     source.write_bytes(builders.image())

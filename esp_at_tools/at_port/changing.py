@@ -25,7 +25,7 @@ from esp_at_tools.at_port.sysmfg import (
     read_namespaces,
     write_entry,
 )
-from esp_at_tools.at_port.uart import read_uart, store_rate
+from esp_at_tools.at_port.uart import read_uart, restart, store_rate
 from esp_at_tools.catalog.chips import find_chip
 from esp_at_tools.errors import CheckFailedError, DeviceError, EspAtError, InputError
 from esp_at_tools.firmware.firmware import Change, Firmware
@@ -131,7 +131,7 @@ class _Work:
         if self._module.way != "sysmfg":
             return False
         self._told("restarting", 0, 0)
-        self._client.restart()
+        restart(self._client)
         return True
 
     # --- entry by entry ----------------------------------------------------------------------

@@ -42,6 +42,16 @@ def read_uart(client: AtClient, command: str = "UART_DEF") -> Uart | None:
     return Uart(int(match["rate"]), match["rest"]) if match else None
 
 
+def restart(client: AtClient) -> None:
+    """Restart a module, which starts with the rate that it has stored.
+
+    Raises:
+        NoReplyError: it does not answer again.
+    """
+    stored = read_uart(client)
+    client.restart(stored.rate if stored else 0)
+
+
 def store_rate(client: AtClient, rate: int) -> int:
     """Make a module start with a rate; until then it keeps the present one.
 

@@ -292,7 +292,7 @@ def set_(
             outcome, restarted = change(module, asked.request, force=force, progress=progress)
         for warning in outcome.warnings:
             talk.warn(warning)
-        restarted = _restarted(talk, module, restarted, wanted=restart and bool(outcome.changes), rate=rate)
+        restarted = _restarted(talk, module, restarted, wanted=restart and bool(outcome.changes))
     if talk.json:
         talk.document({"schema": 1, **_identity(module), **changes_document(outcome), "restarted": restarted})
         return
@@ -301,14 +301,15 @@ def set_(
         talk.result(f"Written and read back.{_when_used(restarted=restarted)}")
 
 
-def _restarted(talk: Output, module: Running, restarted: bool, *, wanted: bool, rate: int = 0) -> bool:
+def _restarted(talk: Output, module: Running, restarted: bool, *, wanted: bool) -> bool:
     """Restart the module if that is wanted; tell whether it has started again since it was written."""
     if not wanted:
         return restarted
     from esp_at_tools.at_port.client import NoReplyError
+    from esp_at_tools.at_port.uart import restart
 
     try:
-        module.client.restart(rate)
+        restart(module.client)
     except NoReplyError as error:
         talk.warn(f"{error.message}: {error.hint}")
     return True

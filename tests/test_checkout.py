@@ -349,7 +349,8 @@ def test_dependencies(tmp_path):
         "CONFIG_AT_MQTT_COMMAND_SUPPORT=y\n# CONFIG_AT_BLE_COMMAND_SUPPORT is not set\n"
     )
     assert part.needed(None, {})
-    assert not first.needed(both, {})
+    assert first.needed(both, {}) is False
+    assert first.needed(None, {}) is False
     assert first.needed(None, {"AT_EXT_MODULE_CFG": "x"})
     assert [after.needed(config, {}) for config in (None, one, both)] == [None, False, True]
     assert after.needed(one, {"CONFIG_AT_BLE_COMMAND_SUPPORT": "1"})

@@ -262,6 +262,9 @@ def test_tools_are_found_as_idf_tools_finds_them(machine, tmp_path):
     assert (find()["riscv32-esp-elf"].found, find()["riscv32-esp-elf"].place) == ("esp-14", gcc)
     program(gcc, "", status=127)
     assert "cannot be run" in find()["riscv32-esp-elf"].broken
+    older = home / "tools/riscv32-esp-elf/esp-13/riscv32-esp-elf/bin/riscv32-esp-elf-gcc"
+    program(older, "gcc (crosstool-NG esp-13) 13")  # idf_tools.py exports none but the recommended one
+    assert find()["riscv32-esp-elf"].found == ""
     program(machine / "riscv32-esp-elf-gcc", "gcc (crosstool-NG esp-13) 13")
     assert find()["riscv32-esp-elf"].found == "esp-13"
     program(machine / "riscv32-esp-elf-gcc", "gcc (crosstool-NG esp-9) 9")

@@ -275,7 +275,7 @@ def test_a_second_run_needs_resume_and_the_same_inputs(cli, batch, tmp_path):
         assert said in done.err
     other = tmp_path / "devices.csv"
     other.write_text((batch / "devices.csv").read_text() + "more,,,,\n")
-    done = run(cli, batch, output, "--resume", devices=other)
+    done = run(cli, batch, output, devices=other)
     assert done.status == 2
     assert "--devices" in done.err
     (tmp_path / "in.bin").write_bytes(builders.generate(batches.mfg_csv(), batches.SIZE))
@@ -309,6 +309,77 @@ def test_resume_makes_what_is_gone_or_failed_again(cli, tmp_path):
     assert (json.loads(done.out)["kept"], json.loads(done.out)["written"]) == (ROWS - 3, 3)
     assert kept == (output / "dev-00002.bin").stat().st_mtime_ns
     assert batches.tree(output) == batches.tree(tmp_path / "whole")
+
+
+def test_resume_accepts_a_list_whose_failed_rows_were_corrected(cli, batch, tmp_path):
+    rows = rows_of(batch)
+    wrong = [dict(row) for row in rows]
+    wrong[4]["client_key.0"] = "keys/absent.key"
+    wrong[9]["id"] = "dev-00002"
+    listed = batches.write_list(batch / "corrected.csv", wrong)
+    output = tmp_path / "out"
+    assert run(cli, batch, output, devices=listed).status == 1
+    batches.write_list(listed, [*rows, batches.device(ROWS)])
+    kept = (output / "dev-00002.bin").stat().st_mtime_ns
+    without = run(cli, batch, output, devices=listed)
+    assert without.status == 2
+    assert "--resume accepts" in without.err
+    done = run(cli, batch, output, "--resume", "--json", devices=listed)
+    assert done.status == 0, done
+    assert (json.loads(done.out)["kept"], json.loads(done.out)["written"]) == (ROWS - 2, 3)
+    assert kept == (output / "dev-00002.bin").stat().st_mtime_ns
+    assert run(cli, batch, tmp_path / "whole", devices=listed).status == 0
+    assert batches.tree(output) == batches.tree(tmp_path / "whole")
+    assert cli("batch", "verify", output).status == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda rows: rows[2].update(module_name="other"), "row 3, dev-00002: has its output"),
+        (lambda rows: rows[2].update(id="dev-2"), "row 3, dev-00002: has its output"),
+        (lambda rows: rows.pop(4), "tells of row 70"),
+        (lambda rows: rows.pop(), "tells of row 70"),
+        (lambda rows: rows[4].update({"id": "dev-00007"}), "row 8, dev-00007: has its output already"),
+    ],
+)
+def test_resume_refuses_a_list_with_other_changes(cli, batch, tmp_path, change, said):
+    rows = rows_of(batch)
+    rows[4]["client_key.0"] = "keys/absent.key"
+    listed = batches.write_list(batch / "changed.csv", rows)
+    output = tmp_path / "out"
+    assert run(cli, batch, output, devices=listed).status == 1
+    before = batches.tree(output)
+    rows[4]["client_key.0"] = "keys/4.key"
+    change(rows)
+    batches.write_list(listed, rows)
+    done = run(cli, batch, output, "--resume", devices=listed)
+    assert done.status == 2
+    assert said in done.err
+    assert batches.tree(output) == before
+
+
+@pytest.mark.parametrize("order", [(1, 2), (2, 1)])
+def test_a_corrected_row_may_change_its_shard(cli, batch, tmp_path, order):
+    rows = rows_of(batch)
+    good = [rows[number]["id"] for number in range(6)]
+    for number in range(6):
+        rows[number]["id"] = f"?{number}"
+    listed = batches.write_list(batch / "parted.csv", rows)
+    output = tmp_path / "out"
+    statuses = [run(cli, batch, output, "--shard", f"{n}/2", devices=listed).status for n in order]
+    assert 1 in statuses
+    for number in range(6):
+        rows[number]["id"] = good[number]
+    batches.write_list(listed, rows)
+    for number in order:
+        done = run(cli, batch, output, "--shard", f"{number}/2", "--resume", devices=listed)
+        assert done.status == 0, done
+    assert cli("batch", "verify", output).status == 0
+    fresh = tmp_path / "fresh"
+    for number in order:
+        assert run(cli, batch, fresh, "--shard", f"{number}/2", devices=listed).status == 0
+    assert batches.tree(output) == batches.tree(fresh)
 
 
 def test_a_torn_last_line_is_repaired(cli, batch, tmp_path):

@@ -67,6 +67,12 @@ class BadRow:
     id: str = ""
 
 
+def row_digest(values: dict[str, str]) -> str:
+    """Return a digest of what a row says (BLAKE2b of 16 bytes, in hex), however its file writes it."""
+    text = "\0".join(f"{name}\1{values[name]}" for name in sorted(values))
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
 def is_name(column: str) -> bool:
     """Tell whether a column is a setting, a PKI item or a GATT row."""
     return column in SETTINGS or column in PKI_ITEMS or gatt_row_index(column) is not None

@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,10 @@ class State:
             )
         return cls(**values)
 
+    def is_corrected(self, other: State) -> bool:
+        """Tell whether ``other`` differs in nothing but its list of devices."""
+        return self != other and replace(self, devices=other.devices, rows=other.rows) == other
+
     def differences(self, other: State) -> list[str]:
         """Return what differs in ``other``, for people."""
         return [_NAMES[name] for name, value in asdict(self).items() if value != asdict(other)[name]]
@@ -121,7 +125,8 @@ def prepare(folder: Path, state: State, shard: tuple[int, int] | None, *, resume
         Warnings.
 
     Raises:
-        InputError: it holds something else, or another batch, or this one and ``resume`` is not given.
+        InputError: it holds something else, or this batch and ``resume`` is not given, or another batch:
+            with ``resume``, the list alone may differ.
     """
     if not os.path.lexists(folder):
         if not folder.absolute().parent.is_dir():
@@ -143,15 +148,28 @@ def prepare(folder: Path, state: State, shard: tuple[int, int] | None, *, resume
         files.write_file(folder / STATE, state.to_bytes(), private=True)
         found = read_state(folder) or state
     if found != state:
-        other = ", ".join(dict.fromkeys(found.differences(state)))
-        raise InputError(
-            f"{folder}: holds a batch that was made with something else: {other}",
-            "give what it was begun with, or a new folder",
-        )
+        corrected = found.is_corrected(state)
+        if not (corrected and resume):
+            other = ", ".join(dict.fromkeys(found.differences(state)))
+            hint = "give what it was begun with, or a new folder"
+            raise InputError(
+                f"{folder}: holds a batch that was made with something else: {other}",
+                f"{hint}; --resume accepts a list whose failed rows were corrected" if corrected else hint,
+            )
     path = folder / manifest_name(shard)
     if path.exists() and not resume:
         raise InputError(f"{path}: exists already", "--resume goes on with it; or give a new folder")
     return _open_to_others(folder)
+
+
+def note_list(folder: Path, state: State) -> None:
+    """Note that the outputs go on with a corrected list; see :meth:`State.is_corrected`.
+
+    Raises:
+        InputError: that cannot be written.
+    """
+    if read_state(folder) != state:
+        files.write_file(folder / STATE, state.to_bytes(), private=True)
 
 
 def _check_empty(folder: Path) -> None:

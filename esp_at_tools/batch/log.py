@@ -25,12 +25,15 @@ class ManifestLog:
     Args:
         path: the manifest; it need not exist.
         first_line: what a new one begins with.
+        parted: it is that of a shard, so that a row whose id was corrected may have come or gone.
     """
 
-    def __init__(self, path: Path, first_line: bytes) -> None:
+    def __init__(self, path: Path, first_line: bytes, *, parted: bool = False) -> None:
         """Nothing is read or written yet."""
         self._path = path
         self._first_line = first_line
+        self._parted = parted
+        self._ahead: Entry | None = None
         self._end = 0
         self._last_row = 0
         self._again = False
@@ -46,6 +49,8 @@ class ManifestLog:
         """
         if not self._path.exists() or b"\n" not in files.read_head(self._path, _MAX_HEADER):
             return  # none, or killed while its first line was written
+        if not files.read_head(self._path, _MAX_HEADER).startswith(self._first_line):
+            self._again = True  # it has other columns
         self._end = len(self._first_line)
         for end, entry in read_manifest(self._path):
             self._end, self._last_row = end, int(entry.row)
@@ -53,7 +58,12 @@ class ManifestLog:
                 note(entry)
             else:
                 self._again = True
-        self._entries = read_manifest(self._path)
+        self.rewind()
+
+    def rewind(self) -> None:
+        """Begin with the first device again."""
+        self._ahead = None
+        self._entries = read_manifest(self._path) if self._end else iter(())
 
     def _stays(self, entry: Entry) -> bool:
         return entry.ok and all((self._path.parent / name).is_file() for name, _ in entry.outputs)
@@ -100,17 +110,53 @@ class ManifestLog:
         """Return the line of the next device; None where it has none, or where it must be made again.
 
         Raises:
-            InputError: the manifest is that of another list.
+            InputError: the manifest is that of another list, or the row of an output has changed.
         """
         if not self.is_ahead(int(device.row)):
             return None
-        _, entry = next(self._entries, (0, None))
-        if entry is None or (entry.row, entry.id) != (device.row, device.id):
-            raise InputError(
-                f"{self._path}: has not the line of row {device.row} where it should be",
-                "restore the manifest from a copy, or begin anew in a new folder",
-            )
+        entry = self._entry_of(int(device.row))
+        if entry is None:
+            if not self._parted:
+                raise InputError(
+                    f"{self._path}: has not the line of row {device.row} where it should be",
+                    "restore the manifest from a copy, or begin anew in a new folder",
+                )
+            self._again = True
+            return None
+        if entry.ok and (entry.id, entry.row_digest or device.row_digest) != (device.id, device.row_digest):
+            raise self._changed(entry)
         return entry if self._stays(entry) else None
+
+    def _entry_of(self, row: int) -> Entry | None:
+        """Return the line of a row, the next or a later one; None if there is none."""
+        while True:
+            entry = self._ahead or next(self._entries, (0, None))[1]
+            self._ahead = None
+            if entry is None or int(entry.row) == row:
+                return entry
+            if int(entry.row) > row:
+                self._ahead = entry
+                return None
+            if entry.ok:
+                raise self._changed(entry)
+
+    def _changed(self, entry: Entry) -> InputError:
+        return InputError(
+            f"{self._path}: row {entry.row}, {entry.id}: has its output, and its row in the list has changed",
+            "restore that row (only rows that failed can be corrected), or begin anew in a new folder",
+        )
+
+    def check_length(self, rows: int) -> None:
+        """Refuse a list that has fewer rows than this manifest tells of.
+
+        Raises:
+            InputError: it has.
+        """
+        if self.is_ahead(rows + 1):
+            raise InputError(
+                f"{self._path}: tells of row {self._last_row}, and the list has {rows} rows now",
+                "correct rows where they stand and leave none out, or begin anew in a new folder",
+            )
 
     def append(self, lines: bytes, row: int) -> None:
         """Write whole lines and flush them to disk.

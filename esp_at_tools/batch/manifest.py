@@ -40,6 +40,8 @@ class Entry(NamedTuple):
         certificate_sha256: fingerprint of its own certificate (SHA-256 of the DER); several with spaces
             between them.
         certificate_not_after: when the first of them expires, ``2049-12-31T23:59:59Z``.
+        row_digest: what tells whether the row has changed since, see
+            :func:`esp_at_tools.batch.devices.row_digest`; blank if there is no output.
         mfg_nvs_file: with ``--emit both``, the partition's file.
         mfg_nvs_sha256: of that file.
     """
@@ -53,6 +55,7 @@ class Entry(NamedTuple):
     mac: str = ""
     certificate_sha256: str = ""
     certificate_not_after: str = ""
+    row_digest: str = ""
     mfg_nvs_file: str = ""
     mfg_nvs_sha256: str = ""
 
@@ -70,6 +73,14 @@ class Entry(NamedTuple):
 
 _COLUMNS = Entry._fields
 _ONE_OUTPUT = len(_COLUMNS) - 2
+_DIGEST = _COLUMNS.index("row_digest")
+_HEADERS = (
+    _COLUMNS[:_ONE_OUTPUT],
+    _COLUMNS,
+    _COLUMNS[:_DIGEST],  # as the next, without digests of rows
+    _COLUMNS[:_DIGEST] + _COLUMNS[_DIGEST + 1 :],
+)
+"""The columns of a manifest that can be read."""
 
 
 def manifest_name(shard: tuple[int, int] | None) -> str:
@@ -142,23 +153,23 @@ def read_manifest(path: Path) -> Iterator[tuple[int, Entry]]:
         raise files.unreadable(path, error, "manifest") from error
 
 
-def _read_header(path: Path, line: bytes) -> tuple[int, bytes]:
-    for count in (_ONE_OUTPUT, len(_COLUMNS)):
-        if line == (",".join(_COLUMNS[:count]) + "\n").encode():
-            return count, line
+def _read_header(path: Path, line: bytes) -> tuple[tuple[str, ...], bytes]:
+    for columns in _HEADERS:
+        if line == (",".join(columns) + "\n").encode():
+            return columns, line
     raise FormatError(
         f"{path}: is not the manifest of a batch", f"give a {MANIFEST} that 'batch' has written"
     )
 
 
-def _entry(path: Path, number: int, line: bytes, columns: int) -> Entry:
+def _entry(path: Path, number: int, line: bytes, columns: tuple[str, ...]) -> Entry:
     try:
         cells = next(csv.reader([line.decode("utf-8").removesuffix("\n")], strict=True))
     except (UnicodeDecodeError, csv.Error, StopIteration):
         raise _damaged(path, number) from None
-    if len(cells) != columns or cells[3] not in ("ok", "failed") or not cells[5].isdecimal():
+    if len(cells) != len(columns) or cells[3] not in ("ok", "failed") or not cells[5].isdecimal():
         raise _damaged(path, number)
-    entry = Entry(*cells)
+    entry = Entry(*cells) if columns is _HEADERS[0] else Entry(**dict(zip(columns, cells, strict=True)))
     if entry.ok and not (entry.outputs and all(_SHA256.match(digest) for _, digest in entry.outputs)):
         raise _damaged(path, number)
     return entry

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from esp_at_tools import files
 from esp_at_tools.batch import folder as folders
-from esp_at_tools.batch.devices import ID, MAC, BadRow, Row
+from esp_at_tools.batch.devices import ID, MAC, BadRow, Row, row_digest
 from esp_at_tools.batch.digests import DigestTable
 from esp_at_tools.batch.ids import check_id, check_mac, id_digest, mac_digest, shard_of, shown
 from esp_at_tools.batch.job import Emit, Job, output_name
@@ -122,6 +122,8 @@ def run_batch(options: Options, watch: Watch = lambda _progress: None) -> Summar
     told_before = folders.prepare(options.output, plan.state, options.shard, resume=options.resume)
     with folders.work_folder(options.output, options.shard) as work:
         run = _Run(options, plan, work, watch)
+        run.check_list()
+        folders.note_list(options.output, plan.state)
         run.summary.warnings += [*plan.warnings, *told_before]
         run.all()
     return run.summary
@@ -170,11 +172,30 @@ class _Run:
         self._began = time.monotonic()
         path = self._folder / manifest_name(options.shard)
         self.summary = Summary(path, plan.emit, Progress(plan.devices.rows))
-        self._log = ManifestLog(path, header(self._kinds))
+        self._log = ManifestLog(path, header(self._kinds), parted=options.shard is not None)
+        self._log.survey(self._note_certificates)
+
+    def check_list(self) -> None:
+        """Compare a list that may have been corrected with the manifest, before anything is written.
+
+        Raises:
+            InputError: something else differs than rows that failed, or were not made yet.
+        """
+        state = folders.read_state(self._folder)
+        if state == self._plan.state and self._options.shard is None:
+            return
+        self._log.check_length(self._plan.devices.rows)
+        for row in self._plan.devices:
+            if not self._log.is_ahead(row.number):
+                break
+            entry, error, mine = self._judged(row)
+            if mine:
+                self._kept(entry, error)
+        self._log.rewind()
+        self._ids, self._macs = DigestTable(), DigestTable()
 
     def all(self) -> None:
         """Make all devices."""
-        self._log.survey(self._note_certificates)
         if len(self._kinds) > 1:
             for kind in self._kinds:
                 (self._folder / kind).mkdir(mode=folders.FOLDER_MODE, exist_ok=True)
@@ -213,14 +234,14 @@ class _Run:
             group.last = row.number
             if not mine:
                 continue
-            old = self._log.next(entry)
+            old = self._kept(entry, error)
             if old is not None:
                 self.summary.progress.kept += 1
                 if self._log.aside:
                     group.add(old)
             elif error is not None:
                 message = told(error, row.number, row.line)
-                group.add(entry._replace(status="failed", error=message))
+                group.add(entry._replace(status="failed", error=message, row_digest=""))
             elif isinstance(row, Row):
                 group.add(entry, row)
             if not group.devices:
@@ -229,6 +250,14 @@ class _Run:
                 yield group
                 group = _Group(last=row.number)
         yield group
+
+    def _kept(self, entry: Entry, error: EspAtError | None) -> Entry | None:
+        """Return an earlier run's line of a device if it stays."""
+        old = self._log.next(entry)
+        if old is not None and error is not None:
+            where = f"{self._options.devices}: row {entry.row}, {old.id}"
+            raise InputError(f"{where}: has its output already: {error.message}", "correct the other row")
+        return old
 
     def _judged(self, row: Row | BadRow) -> tuple[Entry, EspAtError | None, bool]:
         """Return a row's line as far as it is known, what stands against it, and whether it is ours."""
@@ -250,7 +279,8 @@ class _Run:
         except InputError as found:
             error = error or found
         name = identifier if error is None else "" if "-----" in identifier else printable(identifier)
-        return Entry(name, "", "", "", "", str(row.number), mac), error, mine
+        line = Entry(name, "", "", "", "", str(row.number), mac, row_digest=row_digest(row.values))
+        return line, error, mine
 
     def _id_error(self, identifier: str, digest: bytes, number: int) -> EspAtError | None:
         """Return what is wrong with an id; it is noted under a number, if that is not 0."""
@@ -299,7 +329,7 @@ class _Run:
         if error:
             for output in result.outputs:
                 (self._work / output.staged).unlink()
-            return device._replace(status="failed", error=error)
+            return device._replace(status="failed", error=error, row_digest="")
         told_files: dict[str, str] = {}
         for output in result.outputs:
             name = output_name(device.id, output.kind, self._kinds)

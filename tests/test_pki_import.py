@@ -335,7 +335,10 @@ def test_from_aws_to_a_patched_image(cli, tmp_path):
     }  # fmt: skip
     again = cli("pki", "import", folder)
     assert (again.status, "exists already" in again.err) == (2, True)
-    assert cli("pki", "import", folder, "-o", profile, "--set", "client.1").status == 0
+    before = profile.read_bytes()
+    refused = cli("pki", "import", folder, "-o", profile, "--set", "client.1")
+    assert (refused.status, "--force" in refused.err, profile.read_bytes()) == (2, True, before)
+    assert cli("pki", "import", folder, "--force", "--set", "client.1").status == 0
     assert set(Profile.load(profile).pki) == {"client_ca.1", "client_cert.1", "client_key.1"}
 
 
@@ -344,6 +347,7 @@ def test_json_and_another_place(cli, tmp_path):
     (tmp_path / "out").mkdir()
     target = tmp_path / "out" / "p.yaml"
     document = json.loads(cli("pki", "import", tmp_path / "in", "-o", target, "--json").out)
+    assert document["schema"] == 1
     assert set(document["pki"]) == {"mqtt_ca", "mqtt_cert", "mqtt_key"}
     assert {each["file"] for each in document["left_out"]} == {"ca.key", "client.csr"}
     assert "../in/ca.crt" in target.read_text()
@@ -352,7 +356,7 @@ def test_json_and_another_place(cli, tmp_path):
 
 def test_no_input_is_replaced(cli, tmp_path):
     fill(tmp_path, MOSQUITTO)
-    done = cli("pki", "import", tmp_path, "-o", tmp_path / "client.key")
+    done = cli("pki", "import", tmp_path, "-o", tmp_path / "client.key", "--force")
     assert (done.status, "is one of the certificates or keys" in done.err) == (2, True)
     assert (tmp_path / "client.key").read_bytes() == DEVICE_KEY
 

@@ -31,10 +31,11 @@ _MAX_TOLD = 12  # files that are left out; a folder may hold the certificates of
 )
 @click.option("--certificate", type=PATH, metavar="FILE", help="The certificate, if DIR holds several.")
 @click.option("--ca", type=PATH, metavar="FILE", help="The CA certificate, if DIR holds several.")
+@click.option("--force", is_flag=True, help="Replace the profile if it exists.")
 @json_option
 @talk_options
 def import_(
-    folder: Path, output: Path | None, role: str, certificate: Path | None, ca: Path | None
+    folder: Path, output: Path | None, role: str, certificate: Path | None, ca: Path | None, *, force: bool
 ) -> None:  # fmt: skip
     """Make a profile of the certificates and keys in DIR, as AWS IoT, Azure or a broker hands them out.
 
@@ -44,7 +45,7 @@ def import_(
     talk = current_output()
     found = import_folder(folder, role=role, certificate=certificate, ca=ca)
     target = output or folder / PROFILE_NAME
-    _check_output(target, found, asked=output is not None)
+    _check_output(target, found, force=force)
     files.write_file(target, found.profile(target))
     items = found.items()
     findings = [each.finding for each in check_collection(items, now=datetime.now(timezone.utc))]
@@ -52,6 +53,7 @@ def import_(
     left_out = [(each.path.relative_to(folder).as_posix(), each.reason, each.hint) for each in found.left_out]
     if talk.json:
         talk.document({
+            "schema": 1,
             "profile": str(target),
             "pki": {name: str(path) for name, path in found.files.items()},
             "left_out": [{"file": name, "reason": reason, "hint": hint} for name, reason, hint in left_out],
@@ -77,9 +79,11 @@ def import_(
             talk.warn(f"{each.message} ({each.hint})")
 
 
-def _check_output(target: Path, found: Imported, *, asked: bool) -> None:
-    """Refuse to replace what is not a profile of this folder by somebody's wish."""
-    if not asked and target.exists():
-        raise InputError(f"{target}: exists already", "-o replaces it, or names another file")
-    if any(path.exists() and target.exists() and path.samefile(target) for path in found.files.values()):
+def _check_output(target: Path, found: Imported, *, force: bool) -> None:
+    """Refuse to replace a certificate or key ever, and anything else without somebody's wish."""
+    if not target.is_file():
+        return
+    if any(path.samefile(target) for path in found.files.values()):
         raise InputError(f"{target}: is one of the certificates or keys", "give another path")
+    if not force:
+        raise InputError(f"{target}: exists already", "--force replaces it; -o names another file")

@@ -333,6 +333,8 @@ def test_another_commit_and_missing_submodules(cli, checkout):
     checks = looked(cli, "--module", MODULE)
     assert "components/lib" in checks["idf_submodules"]["problem"]
     assert checks["idf_submodules"]["mend"] == f"git -C {idf} submodule update --init --recursive"
+    (idf / "tools/idf.py").unlink()
+    assert "not checked out completely" in looked(cli, "--module", MODULE)["idf_commit"]["problem"]
     other = looked(cli, "--module", MODULE, "--idf", checkout)
     assert "idf_commit" in other
     assert other["idf_commit"]["level"] == "error"

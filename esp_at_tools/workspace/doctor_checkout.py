@@ -26,6 +26,7 @@ from esp_at_tools.workspace.doctor import (
 from esp_at_tools.workspace.doctor_system import quoted, this_system
 from esp_at_tools.workspace.doctor_tools import TOOLS_JSON, Tool, idf_tools, run_for_text
 from esp_at_tools.workspace.environment import (
+    IDF_PY,
     PYTHON_ENV,
     idf_python,
     idf_series,
@@ -95,7 +96,7 @@ def examine(patient: Patient) -> tuple[Check, ...]:
         InputError: a file of the checkout cannot be read, or is wrong.
     """
     place = patient.idf_place
-    idf = place if place and (place / "tools" / "idf.py").is_file() else None
+    idf = place if place and (place / IDF_PY).is_file() else None
     target = patient.module.target if patient.module else ""
     tools = _tools_of(idf, target, patient)
     has_list = bool(idf and (idf / TOOLS_JSON).is_file())
@@ -220,6 +221,10 @@ def _idf(patient: Patient, place: Path) -> Iterator[Check]:
                 f"keep what you changed (git -C {quoted(place)} stash), then: {clean} --patches && {install}"
             )
         yield Check("idf_commit", "ESP-IDF", needed, found, "error", problem, mend)
+    elif not (place / IDF_PY).is_file():
+        problem = f"{place / IDF_PY}: no such file, so ESP-IDF is not checked out completely"
+        mend = f"git -C {quoted(place)} checkout HEAD -- tools components"
+        yield Check("idf_commit", "ESP-IDF", needed, f"{found}, incomplete", "error", problem, mend)
     else:
         yield Check("idf_commit", "ESP-IDF", needed, found)
     yield _idf_submodules(place, state)

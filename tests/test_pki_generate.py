@@ -222,6 +222,9 @@ def test_an_empty_folder_is_fine(cli, tmp_path):
         (["--server", "a" * 64 + ".com"], "is neither"),
         (["--days", "0"], "--days 0: is not 1 to 36500"),
         (["--days", "36501"], "--days 36501"),
+        (["--days", "abc"], "write a whole number"),
+        (["--for", "mqqt"], "--for mqqt: is no set"),
+        (["--for", "mqtt", "--server", "x.y"], "--server: no server_cert is made"),
         (["--key", "rsa1024"], "rsa1024"),
     ],
 )
@@ -264,6 +267,33 @@ def test_names_of_servers():
     assert check_server("[fd00:0::1]") == "fd00::1"
     assert check_server("bücher.example") == "xn--bcher-kva.example"
     assert check_server("esp_at.local") == "esp_at.local"
+
+
+def test_some_sets_alone(cli, tmp_path):
+    done = cli("pki", "generate", tmp_path / "x", "--for", "mqtt", "--for", "client", "--json")
+    document = json.loads(done.out)
+    assert (document["schema"], document["sets"]) == (1, ["client.0", "client.1", "mqtt"])
+    assert set(Profile.load(tmp_path / "x" / "profile.yaml").pki) == {
+        name for name, item in PKI_ITEMS.items() if item.role in ("client.0", "client.1", "mqtt")
+    }
+
+
+def test_what_a_legacy_firmware_cannot_hold_need_not_be_made(cli, tmp_path):
+    image = tmp_path / "legacy.bin"
+    image.write_bytes(builders.legacy_image())
+    for name, status in (("https.0", 2), ("mqtt", 0)):
+        assert cli("pki", "generate", tmp_path / name, "--for", name).status == 0
+        profile = tmp_path / name / "profile.yaml"
+        done = cli("modify-bin", "--input", image, "--output", tmp_path / f"{name}.bin", "--profile", profile)
+        assert done.status == status, done
+        assert ("pki generate --for" in done.err) == (status == 2)
+
+
+def test_what_takes_long_is_said_before(cli, tmp_path):
+    rsa = cli("pki", "generate", tmp_path / "x", "--for", "mqtt", "--key", "rsa2048")
+    assert rsa.status == 0
+    assert "making 2 keys of type rsa2048" in rsa.err
+    assert cli("pki", "generate", tmp_path / "y").err == ""
 
 
 def test_no_key_is_printed(cli, tmp_path):

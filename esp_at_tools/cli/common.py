@@ -127,19 +127,32 @@ def json_option(command: F) -> F:
 
 
 class NumberType(_Number):
-    """A number as 4096, 0x1000, 4K or 4M."""
+    """A number as 4096, 0x1000, 4K or 4M.
+
+    Args:
+        hint: what would be right, for options that are no size or offset.
+    """
 
     name = "number"
+
+    def __init__(self, hint: str = "") -> None:
+        """Make the type of an option."""
+        self._hint = hint
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return the integer, or fail with a usage error."""
         del ctx
         if isinstance(value, int):
             return value
-        return parse_number(str(value), param.opts[0] if param else "number")
+        try:
+            return parse_number(str(value), param.opts[0] if param else "number")
+        except InputError as error:
+            raise InputError(error.message, self._hint or error.hint) from None
 
 
 NUMBER = NumberType()
+COUNT = NumberType("write a whole number, such as 4")
+BAUD = NumberType("write a rate, such as 115200 or 921600")
 
 
 class _PathType(click.Path):

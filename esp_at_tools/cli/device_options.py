@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from esp_at_tools.cli.common import NUMBER
+from esp_at_tools.cli.common import BAUD, NUMBER
 from esp_at_tools.device.esptool_device import DEFAULT_BAUD
 from esp_at_tools.errors import InputError
 
@@ -42,7 +42,7 @@ def port_option(command: F) -> F:
 def baud_option(command: F) -> F:
     """Add ``-b/--baud``, the rate for data."""
     return click.option(
-        "-b", "--baud", type=NUMBER, default=DEFAULT_BAUD, metavar="BAUD", callback=_checked_baud,
+        "-b", "--baud", type=BAUD, default=DEFAULT_BAUD, metavar="BAUD", callback=_checked_baud,
         help=f"Rate for the data.  [default: {DEFAULT_BAUD}]",
     )(command)  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""``pki generate``: a private authority and all sets that AT firmware uses."""
+"""``pki generate``: a private authority, and the sets that AT firmware uses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from esp_at_tools import files
-from esp_at_tools.cli.common import NUMBER, PATH, Output, current_output, json_option, talk_options
+from esp_at_tools.cli.common import COUNT, PATH, Output, current_output, json_option, talk_options
 from esp_at_tools.errors import InputError
 from esp_at_tools.firmware.source import StagedFile
 from esp_at_tools.pki import generate as pki
@@ -30,8 +30,16 @@ _PRIVATE_FOLDER = 0o700
     f"[default: {', '.join(pki.DEFAULT_SERVERS)}]",
 )
 @click.option(
+    "--for",
+    "asked",
+    multiple=True,
+    metavar="SET",
+    help="Make this set alone: server, client.0, mqtt, …; may be repeated.  [default: all; firmware before "
+    "v3.0 has no place for https and wss]",
+)
+@click.option(
     "--days",
-    type=NUMBER,
+    type=COUNT,
     default=pki.DEFAULT_DAYS,
     show_default=True,
     metavar="N",
@@ -47,7 +55,9 @@ _PRIVATE_FOLDER = 0o700
 )
 @json_option
 @talk_options
-def generate(folder: Path, servers: tuple[str, ...], days: int, key_type: pki.KeyType) -> None:  # fmt: skip
+def generate(
+    folder: Path, servers: tuple[str, ...], asked: tuple[str, ...], days: int, key_type: pki.KeyType
+) -> None:  # fmt: skip
     """Make a private authority in DIR, and the certificates and keys that it issues.
 
     DIR must be new or empty. In it come the sets server, client 0 and 1, MQTT, EAP (wpa2), HTTPS and WSS 0
@@ -57,9 +67,15 @@ def generate(folder: Path, servers: tuple[str, ...], days: int, key_type: pki.Ke
     """
     talk = current_output()
     _check_folder(folder)
-    made = pki.generate_pki(servers, days=days, key_type=key_type, now=datetime.now(timezone.utc))
+    roles = pki.chosen_roles(asked)
+    if servers and "server" not in roles:
+        raise InputError("--server: no server_cert is made", "add --for server, or leave --server out")
+    if key_type.startswith("rsa"):
+        talk.note(f"making {len(roles) + 1} keys of type {key_type}, which takes some seconds")
+    now = datetime.now(timezone.utc)
+    made = pki.generate_pki(servers, days=days, key_type=key_type, now=now, roles=roles)
     _write(folder, made)
-    _tell(talk, folder, made, days, key_type)
+    _tell(talk, folder, made, roles, days, key_type)
 
 
 def _check_folder(folder: Path) -> None:
@@ -107,15 +123,18 @@ def _fill(folder: Path, made: list[GeneratedFile], new_folder: Path | None) -> N
             pending.append(StagedFile(target, files.stage_file(target, [file.data], private=file.secret)))
 
 
-def _tell(talk: Output, folder: Path, made: list[GeneratedFile], days: int, key_type: str) -> None:
+def _tell(
+    talk: Output, folder: Path, made: list[GeneratedFile], roles: tuple[str, ...], days: int, key_type: str
+) -> None:  # fmt: skip
     if talk.json:
         documents = [{"name": each.name, "size": len(each.data), "secret": each.secret} for each in made]
-        talk.document({"folder": str(folder), "key": key_type, "days": days, "files": documents})
+        told = {"folder": str(folder), "key": key_type, "days": days, "sets": list(roles)}
+        talk.document({"schema": 1, **told, "files": documents})
         return
     size = sum(
         len(each.data) for each in made if each.name not in (pki.CA_CERTIFICATE, pki.CA_KEY, pki.PROFILE_NAME)
     )
-    sets = ", ".join(pki.GENERATED_ROLES)
+    sets = ", ".join(roles)
     talk.result(
         f"written: {folder} ({len(made)} files, {key_type}, valid for {days} days)\n"
         f"  sets: {sets}: {size} bytes\n"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
@@ -87,16 +87,37 @@ def check_server(name: str) -> str:
     return host
 
 
+def chosen_roles(asked: Iterable[str]) -> tuple[str, ...]:
+    """Return the sets that names stand for: ``mqtt``, ``client.0``, ``client`` for both; none is all.
+
+    Raises:
+        InputError: a name stands for none.
+    """
+    chosen: set[str] = set()
+    for name in asked:
+        found = {role for role in GENERATED_ROLES if name.lower() in (role, role.partition(".")[0])}
+        if not found:
+            raise InputError(f"--for {name}: is no set", f"the sets are {', '.join(GENERATED_ROLES)}")
+        chosen |= found
+    return tuple(role for role in GENERATED_ROLES if role in chosen or not chosen)
+
+
 def generate_pki(
-    servers: Sequence[str], *, days: int = DEFAULT_DAYS, key_type: KeyType = "ec256", now: datetime
+    servers: Sequence[str],
+    *,
+    days: int = DEFAULT_DAYS,
+    key_type: KeyType = "ec256",
+    now: datetime,
+    roles: Sequence[str] = GENERATED_ROLES,
 ) -> list[GeneratedFile]:
-    """Make an authority, all sets, and a profile that names them.
+    """Make an authority, sets, and a profile that names them.
 
     Args:
         servers: names and addresses of the server whose certificate is ``server_cert``.
         days: how long everything is valid, 1 to 36500.
         key_type: of all keys.
         now: the present, with a time zone; everything is valid from a day before on.
+        roles: the sets, some of ``GENERATED_ROLES``.
 
     Returns:
         The files, keys as PKCS#8 in PEM; the profile is the last.
@@ -117,7 +138,7 @@ def generate_pki(
             CA_KEY, _key_pem(authority.key), secret=True, about="the authority's key; keep it safe"
         ),
     ]
-    for role in GENERATED_ROLES:
+    for role in roles:
         issued = _issue(role, names if role == "server" else (), authority, key_type, now, days)
         files += _set_files(role, ca, issued)
     profile = _profile([file.name for file in files[2:]])

@@ -114,6 +114,8 @@ class LegacyLayout:
             raise cannot_hold(name, self.name, f"this is its partition {FACTORY_PARAM} alone", hint)
         if partition not in self._original:
             hint = "leave it out; only a firmware with that partition can have it"
+            if name in PKI_ITEMS:
+                hint += " ('pki generate --for SET' makes sets one by one: --for mqtt)"
             raise cannot_hold(name, self.name, f"its tables list no partition {partition}", hint)
         if partition in self.damaged:
             error = self.damaged[partition]

@@ -108,6 +108,7 @@ class AtModule:
         sysmfg: whether it has AT+SYSMFG.
         sysflash: whether it has AT+SYSFLASH.
         hidden: partitions that AT+SYSFLASH does not show.
+        strict: its AT+SYSMFG refuses to read past the end of a value; the guide does not say.
         baud: the rate that it has stored (AT+UART_DEF), as every module does when it starts first; its
             ``uart_baudrate`` counts for nothing from then on, until AT+RESTORE.
         flow: its flow control, 0 to 3 as in AT+UART_DEF; 2 and 3 wait for the host's RTS.
@@ -131,12 +132,13 @@ class AtModule:
         sysmfg: bool = True,
         sysflash: bool = True,
         hidden: tuple[str, ...] = (),
+        strict: bool = False,
         baud: int = 115200,
         flow: int = 1,
         faults: Faults | None = None,
     ) -> None:
         self.flash, self.versions = flash, versions or Versions()
-        self.baud, self.flow = baud, flow
+        self.baud, self.flow, self._strict = baud, flow, strict
         self.stored = (baud, flow)
         self.faults = faults or Faults()
         self.mac = "02:00:00:" + os.urandom(3).hex(":")
@@ -352,6 +354,8 @@ class AtModule:
             rows = (f'+SYSMFG:"{namespace}","{e.key}",{_number(e)}\r\n' for e in entries)
             return "".join(rows).encode() + OK
         start, length = (int(match[4]), int(match[5])) if match[4] else (0, MAX_VALUE)
+        if self._strict and match[4] and start + length > _size(entries[0]):
+            return self._error(BAD_RANGE)
         return _value_row(entries[0], start, length) + OK
 
     def _write(self, nvs: NvsPartition, namespace: str, key: str, number: int, value: int) -> bytes:
@@ -384,6 +388,10 @@ class AtModule:
 
 def _number(entry: NvsEntry) -> int:
     return NVS_TYPES.index(entry.type) + 1
+
+
+def _size(entry: NvsEntry) -> int:
+    return len(entry.value if isinstance(entry.value, bytes) else str(entry.value).encode())
 
 
 def _value_row(entry: NvsEntry, start: int, length: int) -> bytes:

@@ -103,6 +103,20 @@ def test_a_written_certificate_comes_back(cli, plug, certificate, tmp_path):
     assert output.read_bytes() == certificate.read_bytes()
 
 
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("size", [1, 1023, 1024, 1025, 2048, 8191])
+def test_values_of_every_length_are_read_whole(cli, plug, tmp_path, size, strict):
+    board = plug(strict=strict)
+    value = bytes(range(33, 33 + 64)) * 128
+    board.module.receive(f'AT+SYSMFG=2,"mqtt_ca","mqtt_ca",8,{size}\r\n'.encode())
+    assert board.module.receive(value[:size]).endswith(b"OK\r\n")
+    output = tmp_path / "back"
+    done = cli("at", "-p", board.port, "get", "mqtt_ca", "-o", output)
+    assert done.status == 0, done.err
+    assert output.read_bytes() == value[:size]
+    assert cli("at", "-p", board.port, "set", "sys_store=0").status == 0
+
+
 def test_a_private_key_is_written_and_never_shown(cli, plug, tmp_path):
     key = tmp_path / "device.key"
     key.write_bytes(builders.key_pem())

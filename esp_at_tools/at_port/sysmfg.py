@@ -74,15 +74,25 @@ def read_entry(client: AtClient, namespace: str, key: str, kind: NvsType) -> Nvs
     """
     if kind not in ("string", "blob"):
         return repeated(lambda: _read_integer(client, namespace, key, kind))
-    data = b""
-    while len(data) <= MAX_VALUE:
-        piece = repeated(partial(_read_piece, client, namespace, key, len(data)))
-        data += piece
-        if len(piece) < READ_SIZE:
-            break
+    data = _read_value(client, namespace, key)
     if kind == "string":
         return NvsEntry(namespace, key, kind, data.rstrip(b"\0").decode("utf-8", "surrogateescape"))
     return NvsEntry(namespace, key, kind, data)
+
+
+def _read_value(client: AtClient, namespace: str, key: str) -> bytes:
+    """Read piece by piece; where the firmware refuses a piece that the value does not fill, all at once."""
+    data, asked = b"", f'AT+SYSMFG=1,"{namespace}","{key}"'
+    try:
+        while len(data) <= MAX_VALUE:
+            command = f"{asked},{len(data)},{READ_SIZE}"
+            piece = repeated(partial(_read_piece, client, namespace, key, command))
+            data += piece
+            if len(piece) < READ_SIZE:
+                break
+    except AtError:
+        return repeated(partial(_read_piece, client, namespace, key, asked))
+    return data
 
 
 def _read_integer(client: AtClient, namespace: str, key: str, kind: NvsType) -> NvsEntry:
@@ -92,16 +102,11 @@ def _read_integer(client: AtClient, namespace: str, key: str, kind: NvsType) -> 
     return NvsEntry(namespace, key, kind, int(found[0]["value"]))
 
 
-def _read_piece(client: AtClient, namespace: str, key: str, offset: int) -> bytes:
-    try:
-        reply = client.command(f'AT+SYSMFG=1,"{namespace}","{key}",{offset},{READ_SIZE}')
-    except AtError:
-        if offset:  # it ended just there
-            return b""
-        raise
+def _read_piece(client: AtClient, namespace: str, key: str, command: str) -> bytes:
+    reply = client.command(command)
     head = f'+SYSMFG:"{namespace}","{key}",'
     values = [value for said, value in reply.values if said.startswith(head)]
-    if len(values) != 1 or len(values[0]) > READ_SIZE or not reply.whole:
+    if len(values) != 1 or not reply.whole:
         raise GarbledError(client.port, f"{namespace} {key}")
     return values[0]
 

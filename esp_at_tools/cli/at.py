@@ -271,7 +271,8 @@ def set_(
     """Change the module: settings, GATT rows, and with NAME=@FILE certificates and keys.
 
     The values are checked as modify-bin does, written, and read back. The module uses them after its
-    next start.
+    next start. With uart_baudrate goes the rate that the module has stored itself (AT+UART_DEF), which
+    would otherwise go before it.
     """
     talk = current_output()
     asked = Asked()
@@ -331,7 +332,8 @@ def push(input_path: Path, restart: bool) -> None:
     """Replace the module's parameter partitions (mfg_nvs, or those of the legacy layout) by INPUT's.
 
     INPUT is a lone mfg_nvs.bin, an image, a release or a build folder for the same chip. It goes over
-    AT+SYSFLASH: erased, written, read back; what is so already is left alone.
+    AT+SYSFLASH: erased, written, read back; what is so already is left alone. A module with AT+SYSMFG
+    is restarted then, since that command would damage what it has not read.
     """
     from esp_at_tools.at_port.changing import push as push_to
     from esp_at_tools.firmware.firmware import Firmware

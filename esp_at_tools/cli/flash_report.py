@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 def print_plan(talk: Output, plan: FlashPlan) -> None:
+    """Say what goes where, and what is kept."""
     chip = f" for {plan.chip}" if plan.chip else ""
     count = max(len(plan.segments), 1)
     parts = f"{count} part{'s' * (count != 1)}"
@@ -37,6 +38,7 @@ def print_plan(talk: Output, plan: FlashPlan) -> None:
 
 
 def print_commands(talk: Output, commands: EsptoolCommands, *, written: bool) -> None:
+    """Say the esptool commands that do the same."""
     talk.result("Dry run: nothing was written. The same with esptool:")
     for words in commands.commands:
         talk.result(f"  {shlex.join(words)}")
@@ -46,6 +48,7 @@ def print_commands(talk: Output, commands: EsptoolCommands, *, written: bool) ->
 
 
 def print_receipts(talk: Output, receipts: list[Receipt]) -> None:
+    """Say what became of one module, or of several in a table."""
     if len(receipts) == 1:
         if receipts[0].ok:
             talk.result(f"{receipts[0].port}: {summary(receipts[0])}")
@@ -76,6 +79,7 @@ def plan_document(
     commands: EsptoolCommands | None = None,
     dry_run: bool = False,
 ) -> dict[str, Any]:
+    """Return what ``flash`` does or would do, and what became of each module."""
     document: dict[str, Any] = {
         "schema": 1,
         "input": {"path": str(plan.path), "kind": plan.kind, "sha256": plan.sha256},
@@ -109,6 +113,7 @@ def _flash_settings(plan: FlashPlan) -> dict[str, str]:
 
 
 def board_document(receipt: Receipt) -> dict[str, Any]:
+    """Return what became of one module."""
     error = None if receipt.ok else {"message": receipt.error, "hint": receipt.hint}
     return {
         "port": receipt.port,

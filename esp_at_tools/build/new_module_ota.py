@@ -21,7 +21,6 @@ _BEGIN = r"[ \t]*#[ \t]*(?:if|elif)(?:def[ \t]+|[ \t]+defined[ \t]*\(?[ \t]*)CON
 _NEXT = re.compile(r"^[ \t]*#[ \t]*(?:elif|else|endif)\b", re.MULTILINE)
 _TOKEN = "CONFIG_ESP_AT_OTA_TOKEN_"  # noqa: S105 - the name of a macro
 _SSL_TOKEN = "CONFIG_ESP_AT_OTA_SSL_TOKEN_"  # noqa: S105 - likewise
-_INCLUDED = ("at_ota.h", "at_ota_token.h")
 
 
 @dataclass(frozen=True)

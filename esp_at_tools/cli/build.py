@@ -12,7 +12,7 @@ import click
 
 from esp_at_tools.build.artefacts import MODULE_INFO
 from esp_at_tools.build.folder import check_build_folder
-from esp_at_tools.build.job import BuildSource, Built, Failure, Job
+from esp_at_tools.build.job import BuildSource, Built, Failure, Job, check_source
 from esp_at_tools.build.options import Options
 from esp_at_tools.cli.asked import Asked
 from esp_at_tools.cli.build_report import document, print_built, print_table
@@ -27,16 +27,19 @@ from esp_at_tools.cli.common import (
     say,
     talk_options,
 )
+from esp_at_tools.cli.feature_words import FeatureCommand, feature_option
 from esp_at_tools.errors import EspAtError, InputError
 from esp_at_tools.firmware.modify import Request
 from esp_at_tools.settings.names import NAMES_HINT
 
 DEFAULT_OUTPUT = Path("build")
 _MAX_JOBS = 256
+_OPTION = "CONFIG_"
 
 
 @click.command(
     "build",
+    cls=FeatureCommand,
     short_help="Make a complete build folder, or compile a checkout of esp-at.",
     epilog=f"For --set and --unset, {NAMES_HINT}.",
 )
@@ -62,10 +65,16 @@ _MAX_JOBS = 256
 @click.option("--silence", is_flag=True, help="The variant without log.")
 @click.option(
     "--set", "assignments", multiple=True, metavar="NAME=VALUE",
-    help="Any setting or GATT row, or NAME=@FILE any certificate or key.",
+    help="Any setting or GATT row, NAME=@FILE any certificate or key; CONFIG_NAME=VALUE an option of the"
+    " sdkconfig. May be repeated.",
 )  # fmt: skip
+@feature_option
 @click.option(
-    "--unset", "removals", multiple=True, metavar="NAME", help="Leave out a setting, certificate, key or row."
+    "--unset",
+    "removals",
+    multiple=True,
+    metavar="NAME",
+    help="Leave out a setting, certificate, key or row. May be repeated.",
 )
 @click.option(
     "--profile", type=PATH, metavar="FILE", help="YAML file with settings and PKI; --set goes before it."
@@ -75,14 +84,18 @@ _MAX_JOBS = 256
     help="Folder of certificates and keys named for what they are: mqtt_ca.pem, client_cert.0.pem, ….",
 )  # fmt: skip
 @click.option("--fs-image", type=PATH, metavar="DIR", help="Folder whose files become the file system.")
-@click.option("--flash", "flash_size", metavar="SIZE", help="Lay the partitions out anew: 2MB to 16MB.")
+@click.option(
+    "--flash", "flash_size", metavar="SIZE", help="Lay the partitions out anew for a flash of 1MB to 16MB."
+)
 @click.option(
     "--partition", "partitions", multiple=True, metavar="NAME=SIZE",
-    help="Give a user partition this size: mfg_nvs=256K.",
+    help="Give a partition this size: mfg_nvs=256K; 0 removes one. May be repeated.",
 )  # fmt: skip
 @click.option("--force", is_flag=True, help="Allow what is risky; what is impossible stays an error.")
 @module_dir_option
-@click.option("-j", "--jobs", type=NUMBER, metavar="N", help="How many at a time.  [default: one a CPU]")
+@click.option(
+    "-j", "--jobs", type=NUMBER, metavar="N", help="How many at a time.  [default: as it is quickest]"
+)
 @click.option("--dry-run", is_flag=True, help="Check everything and say what would be in it; write nothing.")
 @json_option
 @talk_options
@@ -97,6 +110,7 @@ def command(
     idf: Path | None,
     silence: bool,
     assignments: tuple[str, ...],
+    features: tuple[str, ...],
     removals: tuple[str, ...],
     profile: Path | None,
     pki: Path | None,
@@ -131,7 +145,10 @@ def command(
         fs_image=fs_image,
         flash_size=_flash_size(flash_size),
         partition_sizes=_partition_sizes(partitions),
+        features=features,
+        sdkconfig_options=_sdkconfig_options(assignments),
     )
+    check_source(given, options)
     if given.kind == "tree" and not config_only:
         from esp_at_tools.cli.build_checkout import Asked as AskedOfCheckout
         from esp_at_tools.cli.build_checkout import build_checkout
@@ -161,7 +178,9 @@ def _build_several(talk: Output, asked: list[Job], target: Path, jobs: int | Non
 
     with _parent_of_several(target, dry_run=asked[0].dry_run):
         ready = [_obtained_or_failed(talk, job) for job in asked]
-        outcomes = run_all(ready, _processes(jobs, len(asked)))
+        # Starting processes takes longer than configurations do that are made of definitions alone.
+        quick = jobs is None and all(job.source.kind == "definitions" for job in asked)
+        outcomes = run_all(ready, 1 if quick else _processes(jobs, len(asked)))
     _report_all(talk, outcomes)
 
 
@@ -240,7 +259,7 @@ def _request(
 ) -> Request:
     """Gather what is put in: an option goes before the profile, and the profile before the PKI folder."""
     asked = Asked()
-    for assignment in assignments:
+    for assignment in (each for each in assignments if not each.startswith(_OPTION)):
         asked.take_assignment(assignment)
     for name in removals:
         asked.remove(name)
@@ -252,6 +271,22 @@ def _request(
 
         add_pki_folder(request, pki)
     return request
+
+
+def _sdkconfig_options(assignments: Iterable[str]) -> dict[str, str]:
+    """Return the options of the sdkconfig among what ``--set`` asks for, without ``CONFIG_``."""
+    from esp_at_tools.catalog.module_yaml import checked_option
+
+    found: dict[str, str] = {}
+    for assignment in assignments:
+        if assignment.startswith(_OPTION):
+            key, equals, text = assignment.partition("=")
+            if not equals:
+                raise InputError(f"--set {assignment[:60]}: has no value", "write --set CONFIG_LWIP_IPV6=y")
+            name, value = checked_option(key.strip(), text.strip())
+            if found.setdefault(name, value) != value:
+                raise InputError(f"--set {key}: given twice, with different values", "give it once")
+    return found
 
 
 def _flash_size(text: str | None) -> int | None:

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import builders
+import idf_standin
 import pytest
 from at_simulator import AtModule, PtyModule
 from conftest import REPOSITORY
@@ -20,8 +21,10 @@ from rom_simulator import Loader, PtyBoard
 
 README, CHINESE = REPOSITORY / "README.md", REPOSITORY / "README.zh-CN.md"
 needs_readme = pytest.mark.skipif(not README.is_file(), reason="the READMEs come with a checkout or an sdist")
-EXPECTED = {"diff": 0}
-"""Command → exit status, where that is not 0."""
+EXPECTED = {"doctor": (0, 1)}
+"""Command → exit statuses, where 0 is not the only one: this machine may lack what a build needs."""
+COMPILING = re.compile(r"esp-at-tool (?:doctor|install|build --source esp-at|size|component|ci|clean)\b")
+"""The commands for a checkout that is compiled."""
 COMMAND = re.compile(r"`((?:esp-at-tool) [^`]+)`")
 
 
@@ -61,6 +64,11 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (cloud / "AmazonRootCA1.pem").write_bytes(builders.certificate(1, ca=True))
     (cloud / "1f2e-certificate.pem.crt").write_bytes(builders.certificate(2))
     (cloud / "1f2e-private.pem.key").write_bytes(builders.key_pem(2))
+    (folder / "standin").mkdir()
+    idf_standin.make_checkout(folder / "checkout", idf_standin.make_idf(folder / "standin"))
+    header = folder / "checkout/components/at/include/esp_at_cmd_register.h"
+    header.parent.mkdir(parents=True)
+    header.write_text("#define ESP_AT_CMD_SET_INIT_FN(function, priority)\n")
     trees = make_trees(folder)
     trees.project.rename(folder / "esp-at")
     trees.idf.rename(folder / "esp-idf")
@@ -84,6 +92,9 @@ def surroundings(workshop: Path) -> Iterator[tuple[dict[str, str], dict[str, str
         at = stack.enter_context(PtyModule(AtModule(image)))
         environment = {
             **os.environ,
+            **idf_standin.GIT_ENVIRONMENT,
+            "IDF_TOOLS_PATH": str(workshop / "standin" / "espressif-tools"),
+            "HOME": str(workshop / "standin"),
             "PATH": f"{workshop / 'bin'}:{os.environ['PATH']}",
             "ESP_AT_CACHE": str(workshop / "cache"),
             "ESP_AT_RELEASE_SERVER": server.url,
@@ -101,6 +112,8 @@ def test_the_commands_of_the_readme_run_one_after_the_other(
     failed = []
     for command in commands(README):
         line = re.sub("|".join(ports), lambda match: ports[match[0]], command)
+        if COMPILING.match(line):
+            line = re.sub(r" esp-at(?= |$)", " checkout", line)
         done = subprocess.run(
             ["/bin/sh", "-c", line],
             cwd=workshop,
@@ -109,7 +122,7 @@ def test_the_commands_of_the_readme_run_one_after_the_other(
             text=True,
             check=False,
         )
-        if done.returncode != EXPECTED.get(command.split()[1], 0):
+        if done.returncode not in EXPECTED.get(command.split()[1], (0,)):
             failed.append(f"{command}: {done.returncode}: {done.stderr}")
     assert not failed, "\n".join(failed)
 

@@ -10,6 +10,7 @@ import pytest
 from conftest import SHARED
 
 from esp_at_tools.build.artefacts import built_files
+from esp_at_tools.build.customise import customise
 from esp_at_tools.build.from_definitions import NO_APP, NO_PKI, recipe_from_definitions
 from esp_at_tools.build.options import Options
 from esp_at_tools.catalog.default_gatts import default_gatt_rows
@@ -220,8 +221,9 @@ def test_another_size_of_mfg_nvs_is_filled() -> None:
 
 
 def test_an_impossible_size_of_mfg_nvs_is_refused() -> None:
-    with pytest.raises(InputError, match="mfg_nvs: a partition of 100 bytes"):
-        recipe_from_definitions("ESP32C3/MINI-1", Options(partition_sizes={"mfg_nvs": 100}))
+    options = Options(partition_sizes={"mfg_nvs": 100})
+    with pytest.raises(InputError, match="mfg_nvs: 100 bytes are not a multiple of 4 KB"):
+        customise(recipe_from_definitions("ESP32C3/MINI-1", options), options)
 
 
 def test_a_users_own_folder_counts(tmp_path: Path) -> None:

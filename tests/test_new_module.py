@@ -15,7 +15,7 @@ from esp_at_tools.catalog.data import data_folder
 from esp_at_tools.catalog.module_model import Module
 from esp_at_tools.catalog.modules import features, module, modules
 from esp_at_tools.catalog.overlay import Overlay
-from esp_at_tools.cli.modules_add import _with_features
+from esp_at_tools.cli.feature_words import _with_features
 from esp_at_tools.errors import EspAtError, InputError
 
 MINE = "ESP32C3/MY-BOARD"

@@ -8,8 +8,11 @@ from esp_at_tools.build.flash_settings import check_tables, check_target, flash_
 from esp_at_tools.build.mfg_nvs import Contents, mfg_nvs
 from esp_at_tools.build.options import Options
 from esp_at_tools.build.recipe import Recipe
-from esp_at_tools.catalog.modules import module
-from esp_at_tools.errors import FormatError
+from esp_at_tools.catalog.features import missing_partitions
+from esp_at_tools.catalog.module_model import Module
+from esp_at_tools.catalog.modules import features, module
+from esp_at_tools.catalog.overlay import Overlay, parse_features
+from esp_at_tools.errors import FormatError, InputError
 from esp_at_tools.files import read_file
 from esp_at_tools.formats.partition_checks import MIN_WRITABLE_NVS
 from esp_at_tools.formats.partition_table import SECTOR_SIZE, PartitionTable
@@ -37,7 +40,7 @@ def recipe_from_definitions(name: str, options: Options) -> Recipe:
         InputError: there is no such module, its sdkconfig does not suit it, or ``mfg_nvs`` is too small.
         FormatError: a definition or the sdkconfig is wrong.
     """
-    definition = module(name, silence=options.silence, folder=options.module_folder)
+    definition = defined_module(name, options)
     recipe = Recipe(
         platform=definition.platform,
         module=definition.name,
@@ -48,7 +51,7 @@ def recipe_from_definitions(name: str, options: Options) -> Recipe:
         table_offset=definition.partition_table_offset,
         primary=definition.primary,
         secondary=definition.secondary,
-        notes=(NO_APP,) if options.request.pki else (NO_APP, NO_PKI),
+        notes=(*_choices(definition, options), *((NO_APP,) if options.request.pki else (NO_APP, NO_PKI))),
     )
     has_ble = BLE_DATA in definition.mfg_nvs
     if options.sdkconfig is None:
@@ -61,6 +64,46 @@ def recipe_from_definitions(name: str, options: Options) -> Recipe:
     if not writable(size):  # which the plan of the partitions refuses, if asked
         size = mfg_nvs_size(recipe.secondary, recipe.full_name)
     return dataclasses.replace(recipe, partitions={MFG_NVS: mfg_nvs(contents, size)})
+
+
+def defined_module(name: str, options: Options) -> Module:
+    """Return a module as it is defined, with the features and options of the sdkconfig that are asked for.
+
+    Raises:
+        InputError: there is no such module, feature or state, a feature needs one that is off or has no
+            partition, or an sdkconfig is given too.
+        FormatError: a definition is wrong.
+    """
+    silence, folder = options.silence, options.module_folder
+    definition = module(name, silence=silence, folder=folder)
+    if not options.features and not options.sdkconfig_options:
+        return definition
+    if options.sdkconfig is not None:
+        raise InputError(
+            f"--sdkconfig {options.sdkconfig}: says the features and options that it was resolved with",
+            "leave out --feature and --set CONFIG_…, or --sdkconfig",
+        )
+    states = {feature: each.state for feature, each in definition.features.items()}
+    known = features(folder)
+    asked = parse_features(options.features, known, states, definition.chip.name)
+    overlay = Overlay(features=asked, options=options.sdkconfig_options)
+    changed = module(name, silence=silence, folder=folder, overlay=overlay)
+    for each, state in asked.items():
+        for role, names in missing_partitions(known[each], state, changed.primary, changed.secondary):
+            if not any(options.partition_sizes.get(partition) for partition in names):
+                raise InputError(
+                    f"--feature {each}: there is no partition {' or '.join(names)} in the {role} table of"
+                    f" {changed.full_name}",
+                    "'esp-at-tool modules add' with the same --feature defines a module that has it",
+                )
+    return changed
+
+
+def _choices(definition: Module, options: Options) -> list[str]:
+    """Return what of a module was asked to be otherwise."""
+    words = [word.strip().lstrip("+-").partition("=")[0] for word in options.features]
+    said = [f"feature {name} is {definition.features[name].state}" for name in dict.fromkeys(words)]
+    return said + [f"CONFIG_{name}={value}" for name, value in options.sdkconfig_options.items()]
 
 
 def _with_sdkconfig(recipe: Recipe, options: Options) -> tuple[Recipe, Sdkconfig]:

@@ -187,6 +187,7 @@ def run(job: Job) -> Built:
     """
     if not job.dry_run or job.output.parent.is_dir():  # a folder for several may still have to be made
         check_build_folder(job.output)
+    check_source(job.source, job.options)
     job = _obtained(job)
     recipe = customise(recipe_of(job), job.options)
     flashed = parts(recipe)
@@ -195,6 +196,28 @@ def run(job: Job) -> Built:
     if not job.dry_run:
         write_build_folder(job.output, files)
     return built
+
+
+def check_source(source: BuildSource, options: Options) -> None:
+    """Refuse features and options of the sdkconfig for what is compiled already, or by something else.
+
+    Raises:
+        InputError: the source is not the built-in definitions.
+    """
+    if source.kind == "definitions" or not (options.features or options.sdkconfig_options):
+        return
+    word = next(iter(options.features), None)
+    option = f"--feature {word}" if word else f"--set CONFIG_{next(iter(options.sdkconfig_options))}"
+    if source.kind == "tree":
+        raise InputError(
+            f"{option}: a checkout has an sdkconfig of its own",
+            "'esp-at-tool menuconfig' changes it; 'modules add NAME --from MODULE --feature … --project DIR'"
+            " defines a module with it",
+        )
+    raise InputError(
+        f"{option}: the application of {source.shown} is compiled already, with the features that it has",
+        "leave it out, or build from an esp-at checkout, which compiles the application",
+    )
 
 
 def recipe_of(job: Job) -> Recipe:
@@ -317,7 +340,7 @@ def _unread(job: Job, recipe: Recipe) -> list[str]:
         recipe,
         job.options.request.pki,
         defined=job.source.kind == "definitions",
-        folder=job.options.module_folder,
+        asked=job.options,
     )
     names = ", ".join(found)
     return [f"the firmware does not read {names}: its options for them are off"] if found else []

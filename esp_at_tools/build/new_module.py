@@ -16,7 +16,7 @@ from esp_at_tools.catalog.chips import Chip, chip
 from esp_at_tools.catalog.factory_params import Value
 from esp_at_tools.catalog.features import OFF, Feature, missing_partitions
 from esp_at_tools.catalog.module_yaml import checked_option, unknown_hint
-from esp_at_tools.catalog.overlay import parse_feature
+from esp_at_tools.catalog.overlay import parse_features
 from esp_at_tools.errors import InputError, RiskyValueError
 from esp_at_tools.formats.partition_table import PartitionTable
 from esp_at_tools.settings.names import SETTINGS
@@ -158,9 +158,8 @@ def decide(base: Base, wanted: Wanted) -> Decision:
         RiskyValueError: a value that is probably a mistake, without ``force``.
     """
     name = checked_name(wanted.name, base.chip)
-    asked = _asked_features(base, wanted)
+    asked = parse_features(wanted.features, base.features, base.states, base.chip.name)
     parameters, options, warnings = _asked_settings(base, wanted, name)
-    _check_requirements(base, asked)
     states = {**base.states, **asked}
     layout = _planned(base, wanted, states)
     lost = dict(_lost_features(base, asked, states, layout))
@@ -196,29 +195,6 @@ def decide(base: Base, wanted: Wanted) -> Decision:
 
 
 # --- features and settings ----------------------------------------------------------------------------
-
-
-def _asked_features(base: Base, wanted: Wanted) -> dict[str, str]:
-    asked: dict[str, str] = {}
-    for word in wanted.features:
-        name, state = parse_feature(word, base.features, base.chip.name)
-        if asked.setdefault(name, state) != state:
-            raise InputError(f"--feature {word}: {name} is asked to be {asked[name]} too", "give one of them")
-    return asked
-
-
-def _check_requirements(base: Base, asked: Mapping[str, str]) -> None:
-    states = {**base.states, **asked}
-    for name, state in asked.items():
-        for required in base.features[name].requires if state != OFF else ():
-            other, _, wanted = required.partition("=")
-            have = states.get(other, OFF)
-            if have in (OFF, "") or (wanted and have != wanted):
-                remedy = required if wanted else f"+{other}"
-                raise InputError(
-                    f"--feature {name}: needs {other} to be {wanted or 'on'}, and it is {have or OFF}",
-                    f"add --feature {remedy}",
-                )
 
 
 def _asked_settings(

@@ -24,6 +24,8 @@ class Options:
         fs_image: folder whose contents become the file system.
         flash_size: bytes of flash for which the partitions are laid out anew, None to leave them.
         partition_sizes: name of a user partition → the bytes that it shall have.
+        features: ``+fs``, ``-websocket``, ``bluetooth_host=nimble``, for the definitions of modules.
+        sdkconfig_options: option without ``CONFIG_`` → its value in an sdkconfig, likewise.
     """
 
     silence: bool = False
@@ -36,3 +38,5 @@ class Options:
     fs_image: Path | None = None
     flash_size: int | None = None
     partition_sizes: Mapping[str, int] = field(default_factory=dict)
+    features: tuple[str, ...] = ()
+    sdkconfig_options: Mapping[str, str] = field(default_factory=dict)

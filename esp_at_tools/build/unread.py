@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
+from esp_at_tools.build.options import Options
 from esp_at_tools.build.recipe import Recipe
 from esp_at_tools.formats.sdkconfig import Sdkconfig
 from esp_at_tools.pki.names import PKI_ITEMS
@@ -12,7 +12,7 @@ from esp_at_tools.settings.modern import PARTITION as MFG_NVS
 
 
 def unread_items(
-    recipe: Recipe, names: Iterable[str], *, defined: bool, folder: Path | None = None
+    recipe: Recipe, names: Iterable[str], *, defined: bool, asked: Options | None = None
 ) -> list[str]:
     """Return the items that the firmware would not read.
 
@@ -20,12 +20,12 @@ def unread_items(
         recipe: what is built; in the legacy layout its partitions tell what is read, and nothing is returned.
         names: the items to look at.
         defined: whether the recipe comes from the definitions of the catalogue.
-        folder: a user's own folder of definitions.
+        asked: what was asked of the definitions; by default nothing.
 
     Raises:
         InputError: the definitions cannot be read.
     """
-    names = list(names)
+    names, asked = list(names), asked or Options(silence=recipe.silence)
     if not names or MFG_NVS not in recipe.partitions:
         return []
     if recipe.sdkconfig:
@@ -34,9 +34,9 @@ def unread_items(
         return [name for name in names if (option := _option(options, name)) and not config.is_on(option)]
     if not defined:
         return []  # the defaults of a Kconfig that nobody has read
-    from esp_at_tools.catalog.modules import module
+    from esp_at_tools.build.from_definitions import defined_module
 
-    read = module(recipe.full_name, silence=recipe.silence, folder=folder).mfg_nvs
+    read = defined_module(recipe.full_name, asked).mfg_nvs
     options = _options()
     return [name for name in names if _option(options, name) and _known_as(name) not in read]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -114,6 +114,39 @@ def parse_feature(word: str, features: Mapping[str, Feature], chip: str) -> tupl
         )
         raise InputError(f"--feature {word[:60]}: {what}", hint)
     return name, state
+
+
+def parse_features(
+    words: Iterable[str], features: Mapping[str, Feature], states: Mapping[str, str], chip: str
+) -> dict[str, str]:
+    """Return feature → state of several words, after checking that what each needs is on.
+
+    Args:
+        words: as for :func:`parse_feature`.
+        features: those that exist.
+        states: the states of all features before.
+        chip: the chip that shall have them.
+
+    Raises:
+        InputError: a word is wrong, two contradict each other, or a feature needs one that is off.
+    """
+    asked: dict[str, str] = {}
+    for word in words:
+        name, state = parse_feature(word, features, chip)
+        if asked.setdefault(name, state) != state:
+            raise InputError(f"--feature {word}: {name} is asked to be {asked[name]} too", "give one of them")
+    after = {**states, **asked}
+    for name, state in asked.items():
+        for required in features[name].requires if state != OFF else ():
+            other, _, wanted = required.partition("=")
+            have = after.get(other, OFF)
+            if have in (OFF, "") or (wanted and have != wanted):
+                remedy = required if wanted else f"+{other}"
+                raise InputError(
+                    f"--feature {name}: needs {other} to be {wanted or 'on'}, and it is {have or OFF}",
+                    f"add --feature {remedy}",
+                )
+    return asked
 
 
 def check_overlay(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from esp_at_tools.cli.common import (
     json_option,
     talk_options,
 )
+from esp_at_tools.cli.feature_words import FeatureCommand, feature_option
 from esp_at_tools.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,43 +26,8 @@ if TYPE_CHECKING:
     from esp_at_tools.catalog.module_model import Module
     from esp_at_tools.formats.partition_table import PartitionTable
 
-_FEATURE = "--feature"
-_WORD = re.compile(r"[+-][a-z][a-z0-9_]+(?:=\S*)?\Z|[a-z][a-z0-9_]*=\S*\Z")
-"""A word that goes on with what a ``--feature`` began: it has a sign, or a state, and is no option."""
 
-
-class _FeatureCommand(click.Command):
-    """A command whose ``--feature`` takes the words that follow it: ``--feature +fs -mdns``."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Give each of those words a ``--feature`` of its own."""
-        return super().parse_args(ctx, list(_with_features(args)))
-
-
-def _with_features(args: list[str]) -> list[str]:
-    found: list[str] = []
-    inside = False
-    for number, arg in enumerate(args):
-        if arg == "--":
-            return [*found, *args[number:]]
-        if arg == _FEATURE:
-            following = args[number + 1 : number + 2]
-            if not following or following[0].startswith("--"):
-                raise click.UsageError(
-                    f"Option '{_FEATURE}' requires an argument: +NAME, -NAME or NAME=STATE."
-                )
-            inside = bool(_WORD.match(following[0]))
-            if not inside:
-                found.append(arg)  # click takes what follows as its value
-        elif inside and _WORD.match(arg):
-            found.append(f"{_FEATURE}={arg}")
-        else:
-            inside = arg.startswith(f"{_FEATURE}=")
-            found.append(arg)
-    return found
-
-
-@click.command("add", cls=_FeatureCommand, short_help="Define a new module, made from one that exists.")
+@click.command("add", cls=FeatureCommand, short_help="Define a new module, made from one that exists.")
 @click.argument("name")
 @click.option("--from", "like", required=True, metavar="NAME", help="The module that it is made from.")
 @click.option(
@@ -70,15 +35,10 @@ def _with_features(args: list[str]) -> list[str]:
     "settings",
     multiple=True,
     metavar="NAME=VALUE",
-    help="A parameter, such as uart_tx_pin=17, or an option of the sdkconfig, such as CONFIG_LWIP_IPV6=y.",
+    help="A parameter, such as uart_tx_pin=17, or an option of the sdkconfig, such as CONFIG_LWIP_IPV6=y."
+    " May be repeated.",
 )
-@click.option(
-    _FEATURE,
-    "features",
-    multiple=True,
-    metavar="+NAME -NAME NAME=STATE …",
-    help="Features that are on, off, or in a state; 'modules show' lists them.",
-)
+@feature_option
 @click.option(
     "--flash", metavar="SIZE", help="Another flash size, 1MB to 16MB: lays the partitions out anew."
 )
@@ -87,7 +47,8 @@ def _with_features(args: list[str]) -> list[str]:
     "partitions",
     multiple=True,
     metavar="NAME=SIZE",
-    help="The size of a partition, such as mfg_nvs=256K; a new user partition; or 0 to remove one.",
+    help="The size of a partition, such as mfg_nvs=256K; a new user partition; or 0 to remove one."
+    " May be repeated.",
 )
 @click.option("--app", type=PATH, metavar="FILE", help="An application, image or release that has to fit.")
 @click.option("--description", metavar="TEXT", help="What lists of modules say about it.")

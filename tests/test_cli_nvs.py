@@ -189,6 +189,7 @@ def test_dump_json_has_the_shape_of_the_contract(folder: Path, cli) -> None:
         result = cli("nvs", "dump", "x.bin", *arguments)
         assert result.status == 0
         assert json.loads(result.out) == {
+            "schema": 1,
             "entries": [
                 {"namespace": "n", "key": "i", "type": "i64", "value": -5},
                 {"namespace": "n", "key": "s", "type": "string", "value": "é"},
@@ -207,6 +208,30 @@ def test_dump_csv_makes_the_same_image_again(folder: Path, cli) -> None:
     cli("nvs", "generate", "again.csv", "again.bin", "0x4000")
     image = (folder / "out.bin").read_bytes()
     assert (folder / "again.bin").read_bytes() == image == official(folder, result.out, 0x4000)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs permissions")
+def test_dump_writes_a_file_that_is_private_if_a_key_is_in_it(folder: Path, cli) -> None:
+    (folder / "key.pem").write_bytes(KEY_PEM)
+    (folder / "open.csv").write_text(HEADER + "n,namespace,,\ni,data,u8,5\n")
+    (folder / "keys.csv").write_text(HEADER + "n,namespace,,\nkey,file,string,key.pem\n")
+    for name, mode in (("open", 0o644), ("keys", 0o600)):
+        assert cli("nvs", "generate", f"{name}.csv", f"{name}.bin", "0x4000").status == 0
+        for form in ("csv", "json"):
+            target = folder / f"{name}.{form}.out"
+            result = cli("nvs", "dump", f"{name}.bin", "--format", form, "-o", target)
+            assert result.status == 0, result
+            assert target.read_text("utf-8") == cli("nvs", "dump", f"{name}.bin", "--format", form).out
+            assert stat.S_IMODE(target.stat().st_mode) == mode
+    told = cli("nvs", "dump", "keys.bin", "--json", "--output", "other.json")
+    assert json.loads(told.out) == {
+        "schema": 1, "output": "other.json", "format": "json", "private_keys": True,
+    }  # fmt: skip
+    before = (folder / "keys.bin").read_bytes()
+    for arguments in (["-o", "keys.bin", "--format", "csv"], ["-o", "table.txt"]):
+        assert cli("nvs", "dump", "keys.bin", *arguments).status == 2
+    assert before == (folder / "keys.bin").read_bytes()
+    assert not (folder / "table.txt").exists()
 
 
 def test_dump_table_shows_what_values_are_not_secrets(

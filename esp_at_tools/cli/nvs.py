@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -191,10 +192,12 @@ def _report_generated(
 @click.argument("image", type=PATH)
 @click.option("--format", "form", type=click.Choice(["table", "csv", "json"]),
               help="table for people (the default), csv for 'nvs generate', json.")  # fmt: skip
+@click.option("-o", "--output", type=PATH, metavar="FILE",
+              help="Write csv or json to FILE, for its owner only if a private key is in it.")  # fmt: skip
 @_keys_option
 @json_option
 @talk_options
-def dump(image: Path, form: str | None, keys: Path | None) -> None:
+def dump(image: Path, form: str | None, output: Path | None, keys: Path | None) -> None:
     """Show what the firmware would read from IMAGE, the image of an NVS partition.
 
     The table shows of blobs, certificates and keys what they are; csv and json hold all values. What is
@@ -203,18 +206,50 @@ def dump(image: Path, form: str | None, keys: Path | None) -> None:
     talk = current_output()
     if talk.json and form not in (None, "json"):
         raise InputError(f"--json and --format {form} contradict each other", "give one of the two")
-    talk.json = talk.json or form == "json"
+    form = "json" if talk.json else form
+    if output is not None:
+        _dump_to(talk, image, output, form, keys)
+        return
+    talk.json = form == "json"
     partition = _open(image, keys, talk)
     if talk.json:
-        talk.document({
-            "entries": [_entry_document(entry) for entry in partition.entries],
-            "problems": [_problem_document(problem) for problem in partition.problems],
-        })  # fmt: skip
+        talk.document(_dump_document(partition))
     elif form == "csv":
         click.echo(dump_csv(partition.entries, partition.namespaces).encode(), nl=False)
     elif not talk.quiet:
         _print_table(talk, image, partition)
     _warn_of_problems(talk, partition.problems)
+
+
+def _dump_document(partition: NvsPartition) -> dict[str, Any]:
+    return {
+        "schema": 1,
+        "entries": [_entry_document(entry) for entry in partition.entries],
+        "problems": [_problem_document(problem) for problem in partition.problems],
+    }
+
+
+def _dump_to(talk: Output, image: Path, output: Path, form: str | None, keys: Path | None) -> None:
+    """Write a dump to a file."""
+    if form not in ("csv", "json"):
+        raise InputError("--output: the table is for the terminal", "add --format csv or --format json")
+    target = files.check_output(output)
+    _check_distinct(output, image, "the image itself")
+    if keys:
+        _check_distinct(output, keys, "the keys of --keys")
+    partition = _open(image, keys, talk)
+    if form == "csv":
+        text = dump_csv(partition.entries, partition.namespaces)
+    else:
+        text = json.dumps(_dump_document(partition), indent=2) + "\n"
+    secret = _holds_private_keys(partition.entries)
+    files.write_file(target, text.encode(), private=secret)
+    _warn_of_problems(talk, partition.problems)
+    if talk.json:
+        talk.document({"schema": 1, "output": str(output), "format": form, "private_keys": secret})
+        return
+    owner = "; private keys are in it" if secret else ""
+    talk.result(f"written: {output} ({_keys_and_namespaces(partition)}{owner})")
 
 
 @command.command("check", short_help="Report what is wrong with an image.")

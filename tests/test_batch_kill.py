@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import csv
+import multiprocessing
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from datetime import datetime, timezone
 from pathlib import Path
 
 import batches
 import pytest
+
+from esp_at_tools.batch import worker
+from esp_at_tools.batch.job import Job
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
 
@@ -154,6 +159,21 @@ def test_interrupted(whole, tmp_path, jobs):
     with start(folder, output, "-j", jobs) as running:
         running.communicate()
     assert batches.tree(output) == expected
+
+
+def test_an_interruption_does_not_wait_for_what_is_under_way(tmp_path):
+    batches.make(tmp_path, 1)
+    job = Job(tmp_path / "in.bin", tmp_path, tmp_path, datetime.now(timezone.utc), ("mfg_nvs",))
+    children = []
+
+    def interrupted() -> None:
+        with worker._started(job, 2):
+            children.extend(multiprocessing.active_children())
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert [child.exitcode for child in children] == [-signal.SIGTERM] * 2
 
 
 def test_a_full_disk_is_told_and_can_be_gone_on_from(cli, tmp_path, monkeypatch):

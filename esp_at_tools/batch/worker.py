@@ -256,6 +256,11 @@ def _started(job: Job, processes: int) -> Iterator[_Pool]:
                 process.start()
             theirs.close()
         yield _Pool(workers)
+    except BaseException:
+        for _, process in workers:
+            if process.pid is not None:
+                process.terminate()  # what it works on is not needed: nobody waits for that
+        raise
     finally:
         for pipe, _ in workers:
             pipe.close()

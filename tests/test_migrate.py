@@ -6,7 +6,7 @@ import builders
 import pytest
 from migrations import ROW, TABLE, names, of, open_all, taker
 
-from esp_at_tools.errors import InputError, RiskyValueError
+from esp_at_tools.errors import InputError
 from esp_at_tools.firmware.firmware import Firmware
 from esp_at_tools.firmware.migrate import GATT_TABLE, migrate
 
@@ -155,10 +155,28 @@ def test_impossible_and_risky_values_are_refused_with_a_way_out(take):
     assert "--keep uart_tx_pin leaves NEW's" in caught.value.hint
     assert new.settings() == before
     assert "uart_tx_pin" in names(migrate(old, new, keep=["uart_tx_pin"]).kept)
-    with pytest.raises(RiskyValueError, match="max_tx_power"):
-        migrate(take("modern", max_tx_power=20), take("modern"))
-    migrate(take("modern", max_tx_power=20), forced := take("modern"), force=True)
-    assert forced.get("max_tx_power") == 20
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"max_tx_power": 20}, {"country_code": "US", "channel_num": 13}, {"uart_tx_pin": 9}],
+)
+@pytest.mark.parametrize("layout", ["modern", "legacy"])
+def test_what_old_has_in_force_is_carried_with_a_warning(take, layout, values):
+    new = take("modern", country_code="DE", channel_num=11)
+    result = migrate(take(layout, **values), new)
+    assert {name: new.get(name) for name in values} == values
+    assert any(
+        warning.startswith([*values][-1]) and "OLD has it so" in warning
+        for warning in result.outcome.warnings
+    )
+
+
+def test_a_certificate_that_old_has_in_force_is_carried_with_a_warning(take):
+    expired = builders.certificate(1, ca=True, days=(-20, -1))
+    result = migrate(take("modern", pki={"mqtt_ca": expired}), new := take("modern"))
+    assert new.pki()["mqtt_ca"] == expired
+    assert any("OLD has it so" in warning for warning in result.outcome.warnings)
 
 
 def test_keep_leaves_what_new_has(take):

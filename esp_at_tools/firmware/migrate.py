@@ -92,16 +92,19 @@ def migrate(
 ) -> Migration:
     """Carry what belongs to the product from ``old`` to ``new``, in memory.
 
+    Values that ``old`` has in force and ``new`` can hold are carried, with a warning where they are risky.
+
     Args:
         old: the firmware, or what was read from a device's flash.
         new: the firmware that takes it over; unchanged when an error is raised before anything is applied.
         keep: names that stay as ``new`` has them: see :func:`check_keep`.
-        force: allow what is risky, and a damaged ``mfg_nvs`` of either as far as it can be read.
+        force: allow risky GATT rows, and a damaged ``mfg_nvs`` of either as far as it can be read.
         now: the time at which certificates must be valid; the present time if None.
 
     Raises:
         InputError: the chips differ, OLD cannot be read, or a value is impossible for NEW.
-        RiskyValueError: something is probably a mistake, and ``force`` is not given.
+        RiskyValueError: ``mfg_nvs`` of either is damaged, or a GATT row is probably a mistake, and ``force``
+            is not given.
     """
     plan = Plan(frozenset(check_keep(name) for name in keep))
     _check_chips(old, new, plan)
@@ -158,7 +161,7 @@ def _check_readable(old: Firmware, plan: Plan, *, force: bool) -> None:
 def _modified(new: Firmware, plan: Plan, *, force: bool, now: datetime | None) -> Outcome:
     """Apply the request; what stands against a value can also be answered by leaving NEW's."""
     try:
-        return modify(new, plan.request, force=force, now=now)
+        return modify(new, plan.request, force=force, now=now, in_force="OLD")
     except InputError as error:
         names = _blamed(error.message, plan)
         if not names:

@@ -187,6 +187,16 @@ class _Findings:
         else:
             self.warnings.append(f"{message} ({hint})" if hint else message)
 
+    def take(self, others: _Findings, in_force: str) -> None:
+        """Add other objections; what is risky is only worth saying where another firmware has it in force."""
+        self.impossible += others.impossible
+        self.warnings += others.warnings
+        if not in_force:
+            self.risky += others.risky
+            return
+        for message, hint in others.risky:
+            self.warnings.append(f"{message} ({in_force} has it so{f'; {hint}' if hint else ''})")
+
     def decide(self, *, force: bool) -> list[str]:
         """Return the warnings, or raise what stands against the request."""
         if self.impossible:
@@ -215,6 +225,7 @@ def modify(
     force: bool = False,
     now: datetime | None = None,
     tls: TlsSupport | None = None,
+    in_force: str = "",
 ) -> Outcome:
     """Check a request and apply it to ``firmware``, in memory.
 
@@ -224,6 +235,8 @@ def modify(
         force: allow what is risky, and a damaged ``mfg_nvs`` as far as the firmware would read it.
         now: the time at which certificates must be valid; the present time if None.
         tls: what the firmware's TLS library accepts; if None, what ``firmware`` says of it.
+        in_force: what another firmware is called that has these settings, certificates and keys already: what
+            is risky about them is a warning then.
 
     Raises:
         InputError: something is impossible: a value, a name that the layout cannot hold, no room.
@@ -233,8 +246,10 @@ def modify(
     _check_firmware(firmware, findings)
     _check_held(firmware, request, findings)
     if not findings.impossible:
-        _check_changed_settings(firmware, request, findings)
-        _check_changed_pki(firmware, request, findings, now or datetime.now(timezone.utc), tls)
+        values = _Findings()
+        _check_changed_settings(firmware, request, values)
+        _check_changed_pki(firmware, request, values, now or datetime.now(timezone.utc), tls)
+        findings.take(values, in_force)
         _check_changed_gatts(firmware, request, findings)
     warnings = findings.decide(force=force)
     _apply(firmware, request)

@@ -236,6 +236,8 @@ def test_a_file_of_that_name_is_that_file(cli, server, tmp_path):
         ("MINI-1@latest", "say which: ESP32/MINI-1 or ESP32C3/MINI-1"),
         ("user@host.bin", "user@host.bin: no such file"),
         ("none.bin", "none.bin: no such file"),
+        (MINI, "write ESP32C3/MINI-1@latest"),
+        ("folder/none.bin", "folder/none.bin: no such file"),
     ],
 )
 def test_inputs_that_are_nothing(cli, name, message):

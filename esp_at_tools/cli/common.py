@@ -184,7 +184,11 @@ def input_file(path: Path, *, replaced: bool = False) -> Path:
         DeviceError: the module on the port cannot be read.
     """
     is_port = path.parts[:1] and path.parts[0].startswith("port:")
-    if not (is_port or "@" in path.name) or os.path.lexists(path):
+    if os.path.lexists(path):
+        return path
+    if not is_port and "@" not in path.name:
+        if len(path.parts) == 2:  # PLATFORM/MODULE
+            _refuse_module_name(path)
         return path
     if is_port:
         from esp_at_tools.cli.device_input import port_input
@@ -193,6 +197,19 @@ def input_file(path: Path, *, replaced: bool = False) -> Path:
     from esp_at_tools.cli.download import release_input
 
     return release_input(path, current_output(), replaced=replaced)
+
+
+def _refuse_module_name(path: Path) -> None:
+    """Raise for what is no path and the name of a module."""
+    from esp_at_tools.catalog.release_lookup import find_release
+
+    try:
+        found = find_release(path.as_posix(), "latest")
+    except InputError:
+        return
+    raise InputError(
+        f"{path}: no such file", f"for the official release of that module, write {found.full_name}@latest"
+    )
 
 
 def input_options(command: F) -> F:

@@ -7,6 +7,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import builders
 import pytest
 from release_server import ADDRESS, archive, serving
 
@@ -200,6 +201,20 @@ def test_a_file_by_hand_is_checked(place, data, message):
     with pytest.raises(InputError, match=f"(?i){message}"):
         release_file(MINI, "latest", offline=True)
     assert left(place) == {""}
+
+
+def test_a_file_by_hand_for_another_chip(tmp_path):
+    packed = builders.zipped(builders.release(tmp_path / "c3"), tmp_path / "c3.zip", "release/").read_bytes()
+    for name, right in ((MINI, True), ("ESP32/WROOM-32", False)):
+        there = slot(find_release(name, "latest"))
+        there.make_folder()
+        there.path.write_bytes(packed)
+        if right:
+            assert release_file(name, "latest", offline=True) == there.path
+            continue
+        with pytest.raises(InputError, match="is a firmware for ESP32-C3, and not ESP32/WROOM-32"):
+            release_file(name, "latest", offline=True)
+        assert not there.record.exists()
 
 
 @pytest.mark.parametrize("name", ["../evil", "/evil", "C:evil", "a\\b"])

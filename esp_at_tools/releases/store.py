@@ -102,7 +102,7 @@ def obtain(
         if offline:
             raise InputError(f"{place.path}: is not there", _by_hand(release, place))
         cached = _download(release, address, place, progress)
-    sha256 = _checked(place)
+    sha256 = _checked(place, release)
     return Obtained(release, place.path, address, place.path.stat().st_size, sha256, cached)
 
 
@@ -178,8 +178,8 @@ def _check_unchanged(address: str, place: Slot) -> None:
         )
 
 
-def _checked(place: Slot) -> str:
-    """Return the SHA-256 of the file, which is what it was, or is new and a sound archive."""
+def _checked(place: Slot, release: Release) -> str:
+    """Return the SHA-256 of the file, which is what it was, or is new and a sound archive for that chip."""
     path = place.path
     if not path.is_file():
         raise InputError(f"{path}: is not a file", "remove it, and run this again")
@@ -196,8 +196,26 @@ def _checked(place: Slot) -> str:
         raise InputError(
             f"{path}: is no sound release: {fault}", "delete it, and run this again, or download it once more"
         )
+    if other := _other_chip(path, release):
+        raise InputError(
+            f"{path}: is a firmware for {other}, and not {release.full_name} {release.version}",
+            "delete it, and run this again, so that it is downloaded",
+        )
     place.remember(sha256)
     return sha256
+
+
+def _other_chip(path: Path, release: Release) -> str:
+    """Return the chip that a release is for if it is not the one it should be for."""
+    from esp_at_tools.catalog.chips import chip
+    from esp_at_tools.firmware.firmware import Firmware
+
+    try:
+        found = Firmware.open(path).chip_name
+    except EspAtError:  # whoever uses it is told what is wrong with it
+        return ""
+    wanted = chip(release.platform.removeprefix("PLATFORM_")).name
+    return chip(found).title if found and found != wanted else ""
 
 
 def _sha256(path: Path) -> str:

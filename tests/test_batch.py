@@ -214,6 +214,8 @@ def test_a_semicolon_and_a_byte_order_mark_are_a_spreadsheets_business(cli, batc
         ("id,uart_baudrat", "did you mean uart_baudrate"),
         ("id,client_cert", "did you mean client_cert.0 or client_cert.1"),
         ("id,macs,uart_baudrate", "did you mean mac"),
+        ("id,baud", "did you mean uart_baudrate?"),
+        ("id,tx-pin", "did you mean uart_tx_pin?"),
         ("id,nonsense_thing", "'nonsense_thing' means nothing"),
         ("name,uart_baudrate", "no column 'id'"),
         ("id,uart_baudrate,uart_baudrate", "two columns 'uart_baudrate'"),

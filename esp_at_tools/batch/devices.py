@@ -30,6 +30,8 @@ _BLANK = b' \t\r\n,;"'
 _WHAT = "list of devices (CSV or JSON lines)"
 _ORDER = {name: place for place, name in enumerate((ID, MAC, *SETTINGS, *PKI_ITEMS))}
 _MAX_SHOWN = 40
+_MIN_PART = 3
+"""Letters of a column from which on it can be a part of a name: ``baud``, ``country``."""
 
 
 @dataclass(frozen=True)
@@ -173,8 +175,10 @@ class Devices:
     def _nearest(self, column: str) -> str:
         import difflib
 
-        near = difflib.get_close_matches(column.lower(), [ID, MAC, *self.used], n=1)
-        return f"did you mean {near[0]}?" if near else ""
+        meant = column.replace("-", "_").lower()
+        parts = [name for name in SETTINGS if len(meant) >= _MIN_PART and meant in name]
+        near = difflib.get_close_matches(meant, [ID, MAC, *self.used], n=1) or parts
+        return f"did you mean {' or '.join(near)}?" if near else ""
 
     def __iter__(self) -> Iterator[Row | BadRow]:
         """Read the rows in their order.

@@ -344,7 +344,7 @@ VALUES = [
     Bad("GPIO 99", (*M, "-tx", "99"), r"uart_tx_pin \(--tx-pin\): ESP32-C3 has no GPIO 99\n  choose one of"),
     Bad("GPIO -2", (*M, "-tx", "-2"), r"uart_tx_pin \(--tx-pin\): -2 is not a GPIO\n  -1 means unused"),
     Bad("GPIO by name", (*M, "-tx", "GPIO5"), r"--tx-pin: 'GPIO5' is not a number"),
-    Bad("the pin of another signal", (*M, "-tx", "6"), r"uart_tx_pin \(--tx-pin\): uart_rx_pin, which is not being changed, is GPIO 6 too"),
+    Bad("the pin of another signal", (*M, "-tx", "6"), r"uart_tx_pin \(--tx-pin\): uart_rx_pin, which stays as it is, is GPIO 6 too"),
     Bad("one pin twice", (*M, "-tx", "3", "-rx", "3"), r"is GPIO 3 too, and two signals cannot share a pin"),
     Bad("a pin of USB", (*M, "-tx", "18"), r"uart_tx_pin \(--tx-pin\): GPIO 18 of ESP32-C3 is a pin of USB(.|\n)*--force"),
     Bad("a pin of the flash", (*M, "-rts", "12"), r"uart_rts_pin \(--rts-pin\): GPIO 12 of ESP32-C3 is a pin of the flash"),

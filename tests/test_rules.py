@@ -294,7 +294,7 @@ def test_findings_come_in_the_official_order():
         (
             "c3",
             {"uart_tx_pin": 5},
-            "uart_cts_pin, which is not being changed, is GPIO 5 too",
+            "uart_cts_pin, which stays as it is, is GPIO 5 too",
             "uart_cts_pin too",
         ),
         ("c3", {"uart_tx_pin": 99}, "ESP32-C3 has no GPIO 99", "choose one of 0, 1, 3, 7, 10"),

@@ -113,7 +113,7 @@ def _same_pins(context: Context) -> Iterator[RuleFinding]:
             if context.number(first) == pin:
                 blamed = context.blamed(first, second)
                 other = first if blamed == second else second
-                state = "" if other in context.changed else ", which is not being changed,"
+                state = "" if other in context.changed else ", which stays as it is,"
                 message = f"{blamed}: {other}{state} is GPIO {pin} too, and two signals cannot share a pin"
                 fixed = context.chip is not None and context.chip.uart_pin_sets
                 free = [] if fixed else _free_pins(context, blamed)

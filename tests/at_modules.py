@@ -71,7 +71,7 @@ def impatient_host(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     state.mkdir()
     monkeypatch.setenv("XDG_STATE_HOME", str(state))
     for name, seconds in (
-        ("TIMEOUT", 0.4),
+        ("TIMEOUT", 0.3),
         ("PRESENT_TIMEOUT", 0.15),
         ("READY_TIMEOUT", 0.4),
         ("RESTART_TIMEOUT", 1),

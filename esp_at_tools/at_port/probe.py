@@ -61,7 +61,7 @@ def probe(port: str, *, reset: bool, said: Callable[[str], None]) -> Probe:
     finally:
         wire.close()
     if not reset:
-        return Probe("unknown", detail="no AT firmware answers; --reset asks for a boot loader too")
+        return Probe("unknown", detail="--reset asks for a boot loader too")
     try:
         with open_device(Link(port), said) as device:
             device.restart()

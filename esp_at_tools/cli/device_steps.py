@@ -67,6 +67,8 @@ def _bars(talk: Output, links: Sequence[Link]) -> Iterator[Report]:
                     progress.print(f"{step.port}: {text}", markup=False, highlight=False)
                 return
             ended = step.name in ("done", "failed")
+            if step.name == "done":
+                text = text.partition(":")[0]  # the report that follows says the rest
             task = tasks[step.port]
             progress.update(task, description=text, total=step.total or None, completed=step.done)
             if ended:

@@ -28,13 +28,13 @@ def print_plan(talk: Output, plan: FlashPlan) -> None:
     if plan.loose is not None:
         talk.result(f"  {plan.loose[0]}, at the address that the module's own partition tables give it")
     if plan.erase:
-        talk.result("The whole flash is erased first: what the module has stored (its Wi-Fi network, UART")
-        talk.result("rate, AT+SYSSTORE, files) is lost.")
+        talk.result("The whole flash is erased first: what the module has stored (its Wi-Fi network,")
+        talk.result("its UART rate, AT+SYSSTORE, files) is lost.")
     elif plan.kept:
         names = ", ".join(f"{part.name} ({part.offset:#x}, {format_size(part.size)})" for part in plan.kept)
         talk.result(f"Kept as the module has it: {names}.")
-        talk.result("It is what the module has stored: its Wi-Fi network, UART rate, AT+SYSSTORE, files;")
-        talk.result("its rate goes before uart_baudrate. --erase removes it.")
+        talk.result("It is what the module has stored: its Wi-Fi network, its UART rate (which goes")
+        talk.result("before uart_baudrate), AT+SYSSTORE, files. --erase removes it.")
 
 
 def print_commands(talk: Output, commands: EsptoolCommands, *, written: bool) -> None:

@@ -21,7 +21,7 @@ SECRET_MODE = 0o600
 PUBLIC_MODE = 0o666
 """Permissions of any other new file, less the umask."""
 
-_TEMPORARY = re.compile(r"\..{0,50}\.[0-9a-f]{12}\.tmp", re.DOTALL)
+_TEMPORARY = re.compile(r"\.(.{0,50})\.[0-9a-f]{12}\.tmp", re.DOTALL)
 
 
 def read_file(path: Path, what: str = "file", limit: int = MAX_INPUT_SIZE) -> bytes:
@@ -112,6 +112,15 @@ def is_temporary(name: str) -> bool:
     return _TEMPORARY.fullmatch(name) is not None
 
 
+def _shown(target: Path) -> Path:
+    """Return a path as people know it: relative within the current folder, without names of ours."""
+    parts = [match[1] if (match := _TEMPORARY.fullmatch(part)) else part for part in target.parts]
+    path = Path(*parts)
+    with contextlib.suppress(OSError, ValueError):
+        return path.relative_to(os.path.realpath("."))
+    return path
+
+
 @contextlib.contextmanager
 def _deleted_on_error(path: Path) -> Iterator[None]:
     try:
@@ -147,7 +156,7 @@ def stage(target: Path, write: Callable[[IO[bytes]], None], *, private: bool) ->
                 staged.chmod(stat.S_IMODE(target.stat().st_mode))
     except OSError as error:
         reason = error.strerror or str(error)
-        raise InputError(f"{target}: cannot be written: {reason}", "nothing was changed") from error
+        raise InputError(f"{_shown(target)}: cannot be written: {reason}", "nothing was changed") from error
     return staged
 
 
@@ -208,7 +217,8 @@ def replace_files(pairs: Iterable[tuple[Path, Path]]) -> None:
             for folder in {target.parent for _, target in pairs}:
                 sync_folder(folder)
     except OSError as error:
-        raise InputError(f"{target}: cannot be replaced: {error.strerror or error}", progress.hint) from error
+        reason = error.strerror or str(error)
+        raise InputError(f"{_shown(target)}: cannot be replaced: {reason}", progress.hint) from error
     finally:
         for staged, _ in pairs:
             with contextlib.suppress(OSError):
@@ -289,7 +299,9 @@ def written_together(new_folder: Path | None = None, *, private: bool = False) -
             new_folder.mkdir(mode=0o700 if private else 0o777)
         except OSError as error:
             reason = error.strerror or str(error)
-            raise InputError(f"{new_folder}: cannot be made: {reason}", "nothing was changed") from error
+            raise InputError(
+                f"{_shown(new_folder)}: cannot be made: {reason}", "nothing was changed"
+            ) from error
     try:
         yield outputs
         _commit_all(outputs)

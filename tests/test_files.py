@@ -138,3 +138,19 @@ def test_killed_at_any_moment_the_file_is_old_or_new(tmp_path: Path) -> None:
         data = target.read_bytes()
         assert len(data) == 32 * 65536
         assert data.count(data[0]) == len(data)
+
+
+def test_errors_name_the_path_that_was_given(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def full(_stream) -> None:
+        raise OSError(28, "No space left on device")
+
+    folder = files.temporary_beside(tmp_path / "out")
+    folder.mkdir()
+    for target in (folder / "ca.pem", Path(os.path.realpath("out/ca.pem"))):
+        with pytest.raises(InputError) as caught:
+            files.stage(target, full, private=False)
+        assert caught.value.message.startswith(f"{Path('out/ca.pem')}: cannot be written: ")
+    with pytest.raises(InputError, match=r"^out: cannot be made"), files.written_together(folder):
+        pass

@@ -48,7 +48,9 @@ def customise(recipe: Recipe, options: Options, *, now: datetime | None = None) 
     if not options.request.is_empty:
         recipe = _requested(recipe, options, now)
     if options.fs_image is not None:
-        recipe = _with_files(recipe, options)
+        from esp_at_tools.build.fs_partition import with_files
+
+        recipe = with_files(recipe, options)
     return recipe
 
 
@@ -277,25 +279,3 @@ def _alone(recipe: Recipe, size: int) -> Recipe:
         bootloader=b"",
         app=b"",
     )
-
-
-# --- files ---------------------------------------------------------------------------------------
-
-
-def _with_files(recipe: Recipe, options: Options) -> Recipe:
-    """Fill the partition of the file system from a folder."""
-    from esp_at_tools.build.file_system import file_system_image
-    from esp_at_tools.formats.sdkconfig import Sdkconfig
-
-    assert options.fs_image is not None  # noqa: S101 - the caller has looked
-    place = next((found for name in FILE_SYSTEMS if (found := recipe.secondary.find(name))), None)
-    if place is None:
-        names = ", ".join(partition.name for partition in recipe.secondary)
-        raise InputError(
-            f"--fs-image {options.fs_image}: {recipe.full_name} has no partition for a file system",
-            f"it is called {' or '.join(FILE_SYSTEMS)}; the secondary table has {names}",
-        )
-    config = Sdkconfig.from_text(recipe.sdkconfig or recipe.sdkconfig_defaults)
-    data = file_system_image(options.fs_image, place.size, config.options, partition=place.name)
-    partitions = {**recipe.partitions, place.name: UserPartition(data)}
-    return replace(recipe, partitions=partitions)

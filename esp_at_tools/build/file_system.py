@@ -10,12 +10,13 @@ from __future__ import annotations
 import codecs
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from esp_at_tools.build.file_tree import flat, read_tree
 from esp_at_tools.build.fs_options import Options, choice, number
 from esp_at_tools.errors import CheckFailedError, FormatError, InputError
-from esp_at_tools.formats.fat import FatOptions, Tree, fat_volume, short_names
+from esp_at_tools.formats.fat import FatOptions, Tree, fat_volume, free_bytes, short_names
 from esp_at_tools.formats.wear_levelling import WearLevelling
 
 LEGACY_PARTITION = "fatfs"
@@ -30,10 +31,36 @@ _CLUSTERS = tuple(1 << power for power in range(8))
 _FATFS_LOCK = threading.Lock()  # the library keeps its drives in a global table
 
 
+@dataclass(frozen=True)
+class FileSystem:
+    """A file system in its partition.
+
+    Attributes:
+        data: the contents of the partition.
+        kind: ``FAT`` or ``LittleFS``.
+        files: how many files are in it.
+        bytes: how many bytes they have together.
+        free: bytes that are left for more.
+    """
+
+    data: bytes
+    kind: str
+    files: int
+    bytes: int
+    free: int
+
+
 def file_system_image(
     folder: Path, size: int, options: Options, *, partition: str = LEGACY_PARTITION
 ) -> bytes:
-    """Return the contents of the partition for the firmware's file system.
+    """Return the contents of the partition for the firmware's file system; see :func:`file_system`."""
+    return file_system(folder, size, options, partition=partition).data
+
+
+def file_system(
+    folder: Path, size: int, options: Options, *, partition: str = LEGACY_PARTITION
+) -> FileSystem:
+    """Return the firmware's file system with the files of a folder in it.
 
     The same files give the same bytes: entries are sorted, dates and numbers of the volume are fixed.
 
@@ -55,13 +82,17 @@ def file_system_image(
             f"a file system of {size} bytes cannot be made", f"its partition is a multiple of {_BLOCK_SIZE}"
         )
     tree = read_tree(folder, size)
+    files = [len(node) for node in flat(tree).values() if node is not None]
     try:
         if not uses_littlefs(options, partition):
-            return _fat_image(tree, size, options)
+            image = _fat_image(tree, size, options)
+            free = free_bytes(tree, _wear_levelling(size, options).volume_size, fat_options(options))
+            return FileSystem(image, "FAT", len(files), sum(files), free)
 
-        from esp_at_tools.build.littlefs_image import littlefs_image
+        from esp_at_tools.build.littlefs_image import littlefs_image, used_bytes
 
-        return littlefs_image(tree, size, options)
+        image = littlefs_image(tree, size, options)
+        return FileSystem(image, "LittleFS", len(files), sum(files), size - used_bytes(image, options))
     except FormatError as error:
         raise FormatError(f"{folder}: {error.message}", error.hint) from error
 
@@ -115,13 +146,17 @@ def _encoding(options: Options) -> str:
 
 def _fat_image(tree: Tree, size: int, options: Options) -> bytes:
     fat = fat_options(options)
-    safe = fat.sector_size < _BLOCK_SIZE and options.get("WL_SECTOR_MODE_PERF") != "y"
-    layout = WearLevelling(size, safe=safe)
+    layout = _wear_levelling(size, options)
     volume = fat_volume(tree, layout.volume_size, fat)
     image = layout.wrap(volume)
     if _read_fat(_at_least(_LEAST_SECTORS, layout.unwrap(image), fat), fat, tree) != flat(tree):
         raise _unreadable("fatfs-ng")
     return image
+
+
+def _wear_levelling(size: int, options: Options) -> WearLevelling:
+    small = fat_options(options).sector_size < _BLOCK_SIZE
+    return WearLevelling(size, safe=small and options.get("WL_SECTOR_MODE_PERF") != "y")
 
 
 def _unreadable(library: str) -> CheckFailedError:

@@ -52,6 +52,13 @@ def littlefs_image(tree: Tree, size: int, options: Options) -> bytes:
     return image
 
 
+def used_bytes(image: bytes, options: Options) -> int:
+    """Return how many bytes of a partition that :func:`littlefs_image` has made are in use."""
+    system = _opened(_Memory(0, image), _parameters(options))
+    system.mount()
+    return system.used_block_count * _BLOCK_SIZE
+
+
 def _check_name(name: str, name_max: int) -> None:
     try:
         length = len(name.encode())

@@ -148,6 +148,12 @@ def fat_volume(tree: Tree, size: int, options: FatOptions) -> bytes:
     return _Volume(geometry).filled(tree)
 
 
+def free_bytes(tree: Tree, size: int, options: FatOptions) -> int:
+    """Return the bytes of the clusters that are free in the volume of :func:`fat_volume`."""
+    geometry = FatGeometry(options, size // options.sector_size)
+    return (geometry.clusters - _clusters_needed(tree, geometry)) * geometry.cluster_size
+
+
 def short_names(tree: Tree, options: FatOptions) -> dict[str, bytes]:
     """Return name → its 8.3 form, ``INDEX~1.HTM``, for each name of one folder.
 

@@ -12,6 +12,7 @@ import click
 
 from esp_at_tools.build.job import Built, Failure, Fit
 from esp_at_tools.cli.common import Output, is_terminal
+from esp_at_tools.cli.feature_words import FEATURE, written
 from esp_at_tools.cli.flash_hint import PORT
 from esp_at_tools.cli.inspect_view import clean
 from esp_at_tools.formats.partition_table import APP
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 _WIDE = 10_000
 _MAX_NAMES = 4
+_OF_ANOTHER_SOURCE = ("--source", "--project", "--idf")
+"""Options whose values are left out when another source is named."""
 
 
 # --- JSON ----------------------------------------------------------------------------------------
@@ -151,9 +154,33 @@ def _next_step(built: Built) -> Iterator[str]:
     settings = MFG_NVS if any(fit.name == MFG_NVS for fit in built.partitions) else FACTORY_PARAM
     yield "Flash the settings to a module that has a firmware with these partitions:"
     yield f"  {shlex.join(['esp-at-tool', 'flash', folder, '--only', settings, '-p', PORT])}"
-    yield "Or make a whole firmware of it, with the application of a release:"
-    module = ["--module", built.recipe.full_name]
-    yield f"  {shlex.join(['esp-at-tool', 'build', *module, '--source', 'RELEASE'])}"
+    if again := _with_release(written(click.get_current_context()), built.recipe.full_name):
+        yield "Or make a whole firmware of it, with the application of a release:"
+        yield f"  {shlex.join(['esp-at-tool', 'build', *again, '--source', 'RELEASE'])}"
+
+
+def _with_release(arguments: Sequence[str], module: str) -> list[str]:
+    """Return the arguments that make the same of a release; none where no release can have that."""
+    kept: list[str] = []
+    names_module = False
+    words = iter(arguments)
+    for word in words:
+        option, equals, value = word.partition("=")
+        if option in ("--silence", FEATURE) or (option == "--set" and value.startswith("CONFIG_")):
+            return []
+        if option in _OF_ANOTHER_SOURCE:
+            if not equals:
+                next(words, None)
+            continue
+        if word == "--config-only":
+            continue
+        names_module = names_module or option == "--module" or word.startswith("-m")
+        kept.append(word)
+        if word == "--set":
+            kept.append(next(words, ""))
+            if kept[-1].startswith("CONFIG_"):
+                return []
+    return kept if names_module else ["--module", module, *kept]
 
 
 # --- several builds ------------------------------------------------------------------------------

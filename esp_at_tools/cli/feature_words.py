@@ -10,6 +10,8 @@ FEATURE = "--feature"
 _WORD = re.compile(r"[+-][a-z][a-z_][a-z0-9_]*(?:=\S*)?\Z|[a-z][a-z0-9_]*=\S*\Z")
 """A word that goes on with what a ``--feature`` began: it has a sign, or a state, and is no option."""
 
+_WRITTEN = "esp_at_tools.arguments"
+
 feature_option = click.option(
     FEATURE,
     "features",
@@ -23,8 +25,15 @@ class FeatureCommand(click.Command):
     """A command whose ``--feature`` takes the words that follow it: ``--feature +fs -mdns``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Give each of those words a ``--feature`` of its own."""
+        """Give each of those words a ``--feature`` of its own; keep what was written for :func:`written`."""
+        ctx.meta[_WRITTEN] = tuple(args)
         return super().parse_args(ctx, list(_with_features(args)))
+
+
+def written(context: click.Context) -> tuple[str, ...]:
+    """Return the arguments of a :class:`FeatureCommand` as the user wrote them."""
+    arguments: tuple[str, ...] = context.meta.get(_WRITTEN, ())
+    return arguments
 
 
 def _with_features(args: list[str]) -> list[str]:

@@ -215,6 +215,24 @@ def test_the_sdkconfig_of_a_release_counts(cli, tmp_path):
     assert ids(checked(cli, release)) == [("sdkconfig", "pki-sdkconfig")]
 
 
+def test_items_that_the_firmware_does_not_read(cli, tmp_path):
+    extra = "mqtt_ca,namespace,,\nmqtt_ca,file,binary,ca.pem\n"
+    fill(tmp_path, {"ca.pem": ROOT})
+    data = builders.generate(builders.mfg_csv(extra), folder=tmp_path)
+    release = builders.release(tmp_path / "release", data, builders.mfg_csv())
+    config = b"CONFIG_MBEDTLS_ECP_C=y\nCONFIG_MBEDTLS_ECP_DP_SECP256R1_ENABLED=y\nCONFIG_AT_ENABLE=y\n"
+    for switch, found in (
+        (b"# CONFIG_AT_MQTT_CLIENT_AUTH_BROKER is not set\n", [("sdkconfig", "pki-unread")]),
+        (b"CONFIG_AT_MQTT_CLIENT_AUTH_BROKER=y\n", []),
+    ):
+        (release / "sdkconfig").write_bytes(config + switch)
+        archive = builders.zipped(release, tmp_path / "release.zip", "top/")
+        for path in (release, archive, release / "customized_partitions" / "mfg_nvs.bin"):
+            document = checked(cli, path)
+            assert ids(document) == found, path
+            assert not found or "does not read mqtt_ca" in document["findings"][0]["message"]
+
+
 def test_an_sdkconfig_beside_an_image_that_is_of_something_else(cli, tmp_path):
     extra = "mqtt_ca,namespace,,\nmqtt_ca,file,binary,ca.pem\n"
     fill(tmp_path, {"ca.pem": ROOT, "sdkconfig": b'CONFIG_IDF_TARGET="esp32"\n'})

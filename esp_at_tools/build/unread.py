@@ -29,9 +29,7 @@ def unread_items(
     if not names or MFG_NVS not in recipe.partitions:
         return []
     if recipe.sdkconfig:
-        options = _options()
-        config = Sdkconfig.from_text(recipe.sdkconfig)
-        return [name for name in names if (option := _option(options, name)) and not config.is_on(option)]
+        return unread_with(Sdkconfig.from_text(recipe.sdkconfig), names)
     if not defined:
         return []  # the defaults of a Kconfig that nobody has read
     from esp_at_tools.build.from_definitions import defined_module
@@ -39,6 +37,16 @@ def unread_items(
     read = defined_module(recipe.full_name, asked).mfg_nvs
     options = _options()
     return [name for name in names if _option(options, name) and _known_as(name) not in read]
+
+
+def unread_with(config: Sdkconfig, names: Iterable[str]) -> list[str]:
+    """Return the items that a firmware of the modern layout does not read, compiled with this sdkconfig.
+
+    Raises:
+        InputError: the definitions of the catalogue cannot be read.
+    """
+    options = _options()
+    return [name for name in names if (option := _option(options, name)) and not config.is_on(option)]
 
 
 def _option(options: Mapping[str, str], name: str) -> str:

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 from esp_at_tools import files
 from esp_at_tools.errors import EspAtError, FormatError, InputError
 from esp_at_tools.firmware.firmware import Firmware
-from esp_at_tools.firmware.release import DOWNLOAD_CONFIG, FLASHER_ARGS
+from esp_at_tools.firmware.release import DOWNLOAD_CONFIG, FLASHER_ARGS, Release
 from esp_at_tools.firmware.tls_limits import SDKCONFIG
 from esp_at_tools.pki.items import LEVELS
+from esp_at_tools.pki.names import PKI_ITEMS
+from esp_at_tools.settings.modern import ModernLayout
 
 if TYPE_CHECKING:
     from esp_at_tools.pki.collection import ChainFact, CollectedItem, CollectionFinding
@@ -27,6 +29,8 @@ _PART_FOLDERS = ("factory", "customized_partitions")
 _MAX_SDKCONFIG = 1 << 20
 _PKI_SUFFIXES = {".pem", ".crt", ".cer", ".key", ".der", ".p12", ".pfx", ".jks"}
 _MIN_PARTITION = 4096
+_AT_OPTION = "AT_ENABLE"
+"""Every resolved sdkconfig of an AT firmware has it; others cannot tell what is read."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +161,6 @@ def _firmware(path: Path, now: datetime, given: Limits | None, options: dict[str
     from esp_at_tools.pki.checks import Finding
     from esp_at_tools.pki.collection import CollectionFinding
     from esp_at_tools.pki.grouping import Grouped
-    from esp_at_tools.settings.modern import ModernLayout
 
     firmware = Firmware.open(path, **options)
     problem = ""
@@ -176,11 +179,35 @@ def _firmware(path: Path, now: datetime, given: Limits | None, options: dict[str
         finding = Finding("pki-sdkconfig", "info", risky=False, message=f"sdkconfig: {problem}", hint=hint)
         found = [CollectionFinding(SDKCONFIG, finding)]
     items = pki_collection(Survey.of(firmware, now))
+    if given.path and isinstance(firmware.layout, ModernLayout):
+        found += _unread(firmware, given.path, [item.name for item in items if item.name in PKI_ITEMS])
     checked = _checked(path, firmware.kind, Grouped(items, found, 0), now, given)
     if not isinstance(firmware.layout, ModernLayout):
         return checked
     usage = firmware.layout.nvs.usage()
     return replace(checked, partition=(usage.entries_used, usage.entries_total))
+
+
+def _unread(firmware: Firmware, sdkconfig: Path, names: Sequence[str]) -> list[CollectionFinding]:
+    """Return what is to be said of items that the firmware was compiled without."""
+    from esp_at_tools.build.unread import unread_with
+    from esp_at_tools.formats.sdkconfig import Sdkconfig
+    from esp_at_tools.pki.checks import Finding
+    from esp_at_tools.pki.collection import CollectionFinding
+
+    if sdkconfig.is_file():
+        config = Sdkconfig.from_bytes(files.read_file(sdkconfig, "sdkconfig", _MAX_SDKCONFIG), str(sdkconfig))
+    elif isinstance(firmware.source, Release):  # a .zip
+        config = Sdkconfig.from_text(firmware.source.text(SDKCONFIG))
+    else:
+        return []
+    unread = unread_with(config, names) if config.get(_AT_OPTION) is not None else []
+    if not unread:
+        return []
+    message = f"the firmware does not read {', '.join(unread)}: its sdkconfig has that switched off"
+    hint = "they take room only; compile it with those features, or leave them out"
+    finding = Finding("pki-unread", "warning", risky=False, message=message, hint=hint)
+    return [CollectionFinding(SDKCONFIG, finding)]
 
 
 def _sdkconfig_beside(path: Path) -> Path | None:

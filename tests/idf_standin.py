@@ -66,13 +66,18 @@ if args.command == "install":
         place.mkdir(parents=True, exist_ok=True)
         (place / "gcc").write_text("a compiler")
 elif args.command == "install-python-env":
+    if sys.prefix != sys.base_prefix and not ENV.exists():
+        print("ERROR: This script was called from a virtual environment, can not create another",
+              file=sys.stderr)
+        sys.exit(1)
     print("Creating a new Python environment in", ENV)
     (ENV / "bin").mkdir(parents=True, exist_ok=True)
     python = ENV / "bin" / "python"
     python.write_text(
         "#!/bin/sh\\n"
         'if [ "$1 $2" = "-m pip" ]; then echo "$@" >> "%s/pip.txt"; exit 0; fi\\n'
-        'STANDIN_PYTHON=1 exec "%s" "$@"\\n' % (HOME, sys.executable)
+        'if [ "$1" = -c ]; then test -f "%s/pip.txt"; exit; fi\\n'
+        'STANDIN_PYTHON=1 exec "%s" "$@"\\n' % (HOME, HOME, sys.executable)
     )
     python.chmod(0o755)
     (ENV / "idf_version.txt").write_text("5.4")

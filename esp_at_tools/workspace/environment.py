@@ -72,7 +72,9 @@ def idf_python(idf: Path, given: Mapping[str, str]) -> Path:
     """Return the interpreter that runs idf_tools.py.
 
     ESP-IDF has one virtual environment for each version of Python, and idf_tools.py looks for that of the
-    interpreter that runs it. So it is this one unless such an environment exists for another alone.
+    interpreter that runs it. So it is this one unless such an environment exists for another alone. In a
+    virtual environment of the user's it is the interpreter that this was made with: idf_tools.py makes none
+    from within another.
 
     Args:
         idf: the ESP-IDF.
@@ -84,9 +86,19 @@ def idf_python(idf: Path, given: Mapping[str, str]) -> Path:
     home, series = tools_folder(given) / "python_env", idf_series(idf)
     own = f"idf{series}_py{sys.version_info[0]}.{sys.version_info[1]}_env"
     if python_of(home / own).exists() or not home.is_dir():
-        return Path(sys.executable)
+        return base_python()
     others = [python_of(each) for each in sorted(home.glob(f"idf{series}_py*_env"))]
-    return next((each for each in reversed(others) if each.exists()), Path(sys.executable))
+    return next((each for each in reversed(others) if each.exists()), base_python())
+
+
+def base_python() -> Path:
+    """Return this interpreter; in a virtual environment, the one with which it was made."""
+    if sys.prefix == sys.base_prefix:
+        return Path(sys.executable)
+    major, minor = sys.version_info[:2]
+    names = ("python.exe",) if sys.platform == "win32" else (f"bin/python{major}.{minor}", "bin/python3")
+    found = (Path(sys.base_prefix) / name for name in names)
+    return next((each for each in found if each.exists()), Path(sys.executable))
 
 
 def idf_series(idf: Path) -> str:

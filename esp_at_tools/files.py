@@ -69,6 +69,8 @@ def check_output(path: Path) -> Path:
     Raises:
         InputError: the parent folder is missing, or a folder, pipe, socket or device stands there.
     """
+    if str(path) == "-":
+        raise InputError("-: there is no output to a pipe", "give the path of a file")
     try:
         target = Path(os.path.realpath(path))
         if not target.parent.is_dir():
@@ -93,6 +95,8 @@ def check_new_folder(path: Path) -> Path:
     Raises:
         InputError: something stands there, or its parent folder is missing.
     """
+    if str(path) == "-":
+        raise InputError("-: there is no output to a pipe", "give the path of a new folder")
     target = Path(os.path.realpath(path))
     if os.path.lexists(path):
         what = "is an existing folder" if target.is_dir() else "exists already and is not a folder"

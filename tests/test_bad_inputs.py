@@ -602,6 +602,8 @@ RELEASES = [
 IN = ("modify-bin", "-in", "in.bin", *SET_BAUD)
 OUTPUTS = [
     Bad("a folder as output", (*IN, "-o", "there"), r"there: is an existing folder\n  give the path of a file", special(Path.mkdir, "there")),
+    Bad("a pipe as output", (*IN, "-o", "-"), r"-: there is no output to a pipe\n  give the path of a file"),
+    Bad("a new folder as output", (*IN, "-o", "new/"), r"--output new/: is written as a folder\n  give the path of a file"),
     Bad("a missing folder", (*IN, "-o", "none/out.bin"), r"none/out.bin: its folder does not exist\n  create none first"),
     Bad("below a file", (*IN, "-o", "in.bin/out.bin"), r"in.bin/out.bin: its folder does not exist|in.bin/out.bin: cannot be written"),
     Bad("the input as output", (*IN, "-o", "in.bin"), r"--output in.bin: is the input itself\n  use --in-place"),

@@ -162,7 +162,18 @@ class _PathType(click.Path):
         """Return the path, or fail with a usage error."""
         if value == "":
             self.fail("the path is empty", param, ctx)
-        return super().convert(value, param, ctx)
+        path = super().convert(value, param, ctx)
+        if ctx is not None and isinstance(value, str) and value.endswith(("/", os.sep)):
+            ctx.meta.setdefault(_FOLDERS, set()).add(path)
+        return path
+
+
+_FOLDERS = "esp_at_tools.folders"
+
+
+def given_as_folder(path: Path) -> bool:
+    """Tell whether a path was given with a slash at its end, which it has lost as a ``Path``."""
+    return path in click.get_current_context().meta.get(_FOLDERS, ())
 
 
 PATH = _PathType(path_type=Path)

@@ -17,6 +17,7 @@ from esp_at_tools.cli.common import (
     Output,
     chip_name,
     current_output,
+    given_as_folder,
     input_file,
     input_options,
     json_option,
@@ -286,6 +287,8 @@ def _check_outputs(
     target, *extra = paths
     in_place = _is_same(target, source)
     if not in_place:
+        if given_as_folder(target) and not source.is_dir():
+            raise InputError(f"--output {target}/: is written as a folder", "give the path of a file")
         (files.check_new_folder if source.is_dir() else files.check_output)(target)
     for path in extra:
         if path.parent != new_folder:

@@ -395,8 +395,17 @@ def test_the_first_real_error_is_found() -> None:
         "\x1b[1mx.c:1:2: \x1b[31merror: no such thing\x1b[0m", "ninja: build stopped: subcommand failed.",
     ]  # fmt: skip
     assert compile_errors.causes(lines) == ("x.c:1:2: error: no such thing",)
-    assert compile_errors.causes(["CMake Error at x:1 (message):", "  bad"]) == (
-        "CMake Error at x:1 (message):",
+    cmake = [
+        "CMake Error at x:1 (project):",
+        "  The compiler:",
+        "",
+        "    gcc",
+        "",
+        "  was not found.",
+        "Call Stack",
+    ]
+    assert compile_errors.causes([*cmake, "", "-- done"]) == (
+        "CMake Error at x:1 (project): The compiler: gcc was not found.",
     )
     assert compile_errors.causes(["one", "two", ""]) == ("one", "two")
     assert compile_errors.progress("[3/12] Linking x") == (3, 12, "Linking x")

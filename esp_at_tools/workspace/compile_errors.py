@@ -7,14 +7,15 @@ to v5.5.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _PROGRESS = re.compile(r"\[(\d+)/(\d+)\] (.*)")
+_CMAKE = re.compile(r"^CMake Error")
 _CAUSES = (
     re.compile(r": (?:fatal )?error: "),
-    re.compile(r"^CMake Error"),
+    _CMAKE,
     re.compile(r"undefined reference to|overflowed by|will not fit in region|cannot find -l"),
     re.compile(r"^Error: (?:All |\d+/\d+ )?\S+ partitions? (?:is|are) too small"),
     re.compile(r"^(?:ERROR|Error|error): "),
@@ -63,12 +64,28 @@ def progress(line: str) -> tuple[int, int, str] | None:
 
 def causes(lines: Sequence[str]) -> tuple[str, ...]:
     """Return the first lines that name a cause, at most five, else the last lines."""
-    texts = [plain(line) for line in lines]
+    texts = [*_with_paragraphs([plain(line) for line in lines])]
     for pattern in _CAUSES:
         found = [text for text in texts if pattern.search(text)]
         if found:
             return tuple(_short(text) for text in dict.fromkeys(found))[:_MAX_SHOWN]
     return tuple(_short(text) for text in texts if text)[-_MAX_SHOWN:]
+
+
+def _with_paragraphs(texts: Sequence[str]) -> Iterator[str]:
+    """Yield lines; of an error of CMake's, the indented lines below it go into the line that heads them."""
+    head = ""
+    for text in texts:
+        if head and (text.startswith("  ") or not text):
+            head = f"{head} {text.strip()}".rstrip()
+            continue
+        if head:
+            yield head
+        head = text if _CMAKE.match(text) else ""
+        if not head:
+            yield text
+    if head:
+        yield head
 
 
 def _short(text: str) -> str:

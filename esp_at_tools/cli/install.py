@@ -98,7 +98,8 @@ def command(
         done += [note] if note else []
     wanted = wanted_idf(checkout, module, sources)
     if missing.later:
-        talk.warn(f"missing: {' and '.join(missing.later)}, without which nothing can be built: {missing.command}")
+        names = " and ".join(missing.later)
+        talk.warn(f"missing: {names}, without which nothing can be built: {missing.command}")
     version = f"{wanted.reference} ({wanted.commit[:10]})"
     _report(talk, checkout, chosen, done, version, missing.later)
 

@@ -179,11 +179,12 @@ def _fits(text: str, version: int, size: int) -> bool:
 
 
 def with_flash_size(recipe: Recipe, size: int) -> Recipe:
-    """Return a recipe for another flash size: in the bootloader's header and in the sdkconfig."""
+    """Return a recipe for another flash size: in the bootloader's header, sdkconfig and description."""
     flash = Flash(size, recipe.flash.mode, recipe.flash.freq)
     changed = replace(
         recipe,
         flash=flash,
+        description=about_flash(recipe.description, recipe.flash.size, size),
         sdkconfig=_stating(recipe.sdkconfig, flash.size_name),
         sdkconfig_defaults=_stating(recipe.sdkconfig_defaults, flash.size_name),
     )
@@ -192,6 +193,11 @@ def with_flash_size(recipe: Recipe, size: int) -> Recipe:
     from esp_at_tools.build.factory_image import with_flash_header
 
     return replace(changed, bootloader=with_flash_header(changed))
+
+
+def about_flash(description: str, old: int, new: int) -> str:
+    """Return the description of a module with another flash size: ``4MB, Wi-Fi + BLE``."""
+    return re.sub(rf"\b{old >> 20}\s?MB\b", f"{new >> 20}MB", description, count=1)
 
 
 def _stating(text: str, size: str) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from esp_at_tools.build.customise import about_flash
 from esp_at_tools.build.options import Options
 from esp_at_tools.build.other_module import as_other_module
 from esp_at_tools.build.recipe import Recipe, UserPartition
@@ -154,7 +155,8 @@ def _named(recipe: Recipe, name: str | None, options: Options) -> Recipe:
     """Return the recipe for the module that is asked for, or described as the one that it is for."""
     own = _known(recipe.full_name, options) if recipe.module else None
     if own is not None:
-        recipe = replace(recipe, description=own.description)
+        text = about_flash(own.description, own.flash.size, recipe.flash.size)
+        recipe = replace(recipe, description=text)
     if name is None:
         _check_name(recipe)
         return recipe

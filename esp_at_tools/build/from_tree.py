@@ -10,7 +10,7 @@ from esp_at_tools.build.at_defaults import with_known_defaults
 from esp_at_tools.build.flash_settings import check_tables, check_target, flash_of, table_offset
 from esp_at_tools.build.from_definitions import mfg_nvs_size, read_sdkconfig, writable
 from esp_at_tools.build.fs_options import FILE_SYSTEMS
-from esp_at_tools.build.mfg_nvs import Contents, mfg_nvs
+from esp_at_tools.build.mfg_nvs import Contents, item_keys, mfg_nvs
 from esp_at_tools.build.options import Options
 from esp_at_tools.build.recipe import Recipe, UserPartition
 from esp_at_tools.build.tree import RAW_DATA, SourceTree
@@ -98,7 +98,7 @@ def recipe_from_tree(tree: SourceTree | Path, name: str, options: Options) -> Re
         partitions=partitions,
         sdkconfig=decided.resolved,
         sdkconfig_defaults=decided.defaults,
-        notes=(*decided.notes, _pki_note(contents), NO_APP),
+        notes=(*decided.notes, *_pki_note(contents, options), NO_APP),
         warnings=decided.warnings,
     )
 
@@ -193,11 +193,13 @@ def _file_systems(
     return found
 
 
-def _pki_note(contents: Contents) -> str:
-    count = sum(map(len, contents.pki.values()))
-    if not count:
-        return "no certificates or keys are in it"
-    return f"{count} certificates and keys are those of the tree: {RAW_DATA.as_posix()}"
+def _pki_note(contents: Contents, options: Options) -> list[str]:
+    """Say how many certificates and keys are in it that nobody asked for: those of the tree."""
+    names = {key for name, files in contents.pki.items() for key in item_keys(name, len(files))}
+    count = len(names - {*options.request.pki, *options.request.unset})
+    if count:
+        return [f"{count} certificates and keys are those of the tree: {RAW_DATA.as_posix()}"]
+    return [] if options.request.pki else ["no certificates or keys are in it"]
 
 
 def _contents(tree: SourceTree, row: ModuleRow, namespaces: list[str]) -> Contents:

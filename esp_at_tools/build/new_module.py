@@ -172,9 +172,10 @@ def decide(base: Base, wanted: Wanted) -> Decision:
     ]
     if layout is not None:
         for note in layout.notes:
-            told = note.lost in lost or not note.hint or note.level == "info"
+            meant = bool(note.lost) and states.get(note.lost) == OFF  # it is to be without that
+            told = note.lost in lost or meant or not note.hint or note.level == "info"
             text = note.message if told else f"{note.message} ({note.hint})"
-            (warnings if note.level == "warning" else notes).append(text)
+            (warnings if note.level == "warning" and not meant else notes).append(text)
         if not layout.changes:
             layout = None
     flash_size = wanted.flash_size or base.flash_size

@@ -17,6 +17,7 @@ from esp_at_tools.cli.flash_hint import PORT
 from esp_at_tools.cli.inspect_view import clean
 from esp_at_tools.formats.partition_table import APP
 from esp_at_tools.numbers import format_size
+from esp_at_tools.pki.names import PKI_SETS
 from esp_at_tools.settings.modern import PARTITION as MFG_NVS
 from esp_at_tools.settings.names import FACTORY_PARAM
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 _WIDE = 10_000
 _MAX_NAMES = 4
+_PARTITION = "partition "
+"""What a note begins with that says what happens to a partition."""
 _OF_ANOTHER_SOURCE = ("--source", "--project", "--idf")
 """Options whose values are left out when another source is named."""
 
@@ -113,8 +116,7 @@ def _lines_of(built: Built) -> Iterator[str]:
         yield f"  {place:10}  {format_size(file.size):>9}  {file.path}"
     yield ""
     yield from _contents(built)
-    for note in built.notes:
-        yield f"note: {note}"
+    yield from _notes(built.notes)
     yield from _next_step(built)
 
 
@@ -125,12 +127,28 @@ def _contents(built: Built) -> Iterator[str]:
     else:
         used, free = format_size(app.used), format_size(app.free)
         yield f"application: {used}; {free} of its partition {app.name} free"
-    names = ", ".join(built.pki)
-    yield f"certificates and keys: {f'{len(built.pki)} ({names})' if built.pki else 'none'}"
+    sets = ", ".join(_sets(built.pki))
+    yield f"certificates and keys: {f'{len(built.pki)} ({sets})' if built.pki else 'none'}"
     yield f"GATT table: {f'{built.gatt_rows} rows' if built.gatt_rows else 'none'}"
     for fit in built.partitions:
         if fit.name == MFG_NVS:
             yield f"{MFG_NVS}: {format_size(fit.size)}, {format_size(fit.free)} of it free"
+
+
+def _sets(names: Sequence[str]) -> list[str]:
+    """Return ``mqtt`` for a CA, certificate and key, and the items of sets that are not whole by name."""
+    whole = {role: set(items.values()) for role, items in PKI_SETS.items() if {*items.values()} <= {*names}}
+    of_a_set = {name: role for role, items in whole.items() for name in items}
+    return list(dict.fromkeys(of_a_set.get(name, name) for name in names))
+
+
+def _notes(notes: Sequence[str]) -> Iterator[str]:
+    """Yield the notes; what happens to the partitions as a table."""
+    moved = [note.removeprefix(_PARTITION) for note in notes if note.startswith(_PARTITION)]
+    if moved:
+        yield "partitions:"
+        yield from (f"  {each}" for each in moved)
+    yield from (f"note: {note}" for note in notes if not note.startswith(_PARTITION))
 
 
 def _app_fit(built: Built) -> Fit | None:

@@ -137,8 +137,3 @@ def _is_replaced(target: Path, name: str, file: BuiltFile, since: float, *, cust
 def _on_disk(folder: Path, name: str, file: BuiltFile) -> BuiltFile:
     path = folder / name
     return BuiltFile(path.read_bytes(), file.private) if path.is_file() else file
-
-
-def moved(built: Built, output: Path) -> Built:
-    """Return the description of a build whose folder has another name now."""
-    return replace(built, output=output)

@@ -62,7 +62,7 @@ _SHARD = re.compile(r"([0-9]{1,6})/([0-9]{1,6})\Z")
     "processes",
     type=click.IntRange(1, MAX_PROCESSES),
     metavar="N",
-    help="Processes that work at once.  [default: one for each CPU]",
+    help="How many at a time.  [default: one for each CPU]",
 )
 @click.option("--shard", metavar="I/N", help="Make part I of N only, chosen by the ids: 1/4 to 4/4.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run; what failed is tried again.")

@@ -210,6 +210,9 @@ def input_file(path: Path, *, replaced: bool = False) -> Path:
     return release_input(path, current_output(), replaced=replaced)
 
 
+TABLE_HELP = "Where the partition table is.  [default: 0x8000]"
+
+
 def _refuse_module_name(path: Path) -> None:
     """Raise for what is no path and the name of a module."""
     from esp_at_tools.catalog.release_lookup import find_release
@@ -229,9 +232,9 @@ def input_options(command: F) -> F:
         click.option("--parameter-offset", "-os", type=NUMBER, metavar="N",
                      help="Where the parameters are, if the tables do not tell."),
         click.option("--partition-table-offset", type=NUMBER, metavar="N",
-                     help="Where the table is.  [default: 0x8000]"),
-        click.option("--module", default="", metavar="NAME",
-                     help="The module, for a partition alone: ESP32C3/MINI-1"),
+                     help=TABLE_HELP),
+        click.option("--module", "-m", default="", metavar="NAME",
+                     help="The module, for a partition alone: ESP32C3/MINI-1."),
         click.option("--chip", default="", metavar="CHIP",
                      help="The chip, for a partition alone: esp32c3, esp8266, …"),
     ):  # fmt: skip

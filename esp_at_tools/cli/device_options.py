@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from esp_at_tools.cli.common import BAUD, NUMBER
+from esp_at_tools.cli.common import BAUD, NUMBER, TABLE_HELP
 from esp_at_tools.device.esptool_device import DEFAULT_BAUD
 from esp_at_tools.errors import InputError
 
@@ -27,7 +27,7 @@ def ports_option(command: F) -> F:
     """Add ``-p/--port``, which may be repeated."""
     return click.option(
         "-p", "--port", "ports", multiple=True, metavar="PORT",
-        help="Serial port of the module; several are served side by side.  [default: the only one on USB]",
+        help="Serial port of the module; may be repeated for several.  [default: the only one on USB]",
     )(command)  # fmt: skip
 
 
@@ -58,5 +58,5 @@ def stub_option(command: F) -> F:
 def table_option(command: F) -> F:
     """Add ``--partition-table-offset``."""
     return click.option(
-        "--partition-table-offset", type=NUMBER, metavar="N", help="Where the table is.  [default: 0x8000]"
+        "--partition-table-offset", type=NUMBER, metavar="N", help=TABLE_HELP
     )(command)

@@ -12,7 +12,15 @@ from typing import Any, Literal
 import click
 
 from esp_at_tools import files
-from esp_at_tools.cli.common import NUMBER, PATH, NumberType, current_output, json_option, talk_options
+from esp_at_tools.cli.common import (
+    NUMBER,
+    PATH,
+    TABLE_HELP,
+    NumberType,
+    current_output,
+    json_option,
+    talk_options,
+)
 from esp_at_tools.errors import FormatError, InputError
 from esp_at_tools.firmware.identify import BOOTLOADER_OFFSETS, MIN_IMAGE_SIZE
 from esp_at_tools.firmware.source import FileSource
@@ -39,6 +47,8 @@ from esp_at_tools.numbers import format_size
 Format = Literal["csv", "table", "image"]
 Role = Literal["primary", "secondary"]
 
+_MIN_FLASH = 256 << 10
+"""Bytes of the smallest flash that esptool knows."""
 _FREE = "(free)"
 _GIVE = "give a CSV, a partition table as a binary, or a flash image"
 _FORMATS = {"csv": "CSV", "table": "partition table", "image": "flash image"}
@@ -71,8 +81,7 @@ _offset_option = click.option(
     "--partition-table-offset",
     type=NUMBER,
     metavar="N",
-    help="Address of the table in flash, 0x8000 if not given; in an image without a table there, "
-    "the first one that is found.",
+    help=TABLE_HELP,
 )
 
 
@@ -279,8 +288,8 @@ def _check_sizes(offset: int | None, flash_size: int | None) -> None:
         raise InputError(
             f"--partition-table-offset {offset:#x} is no sector of a flash", "give a multiple of 0x1000"
         )
-    if flash_size is not None and not 0 < flash_size <= 1 << 32:
-        raise InputError(f"--flash-size {flash_size} is out of range", "give it as 4M, for instance")
+    if flash_size is not None and (not _MIN_FLASH <= flash_size <= 1 << 32 or flash_size % SECTOR_SIZE):
+        raise InputError(f"--flash-size {flash_size}: no flash has that many bytes", "give it as 4MB")
 
 
 def _is_text(data: bytes) -> bool:

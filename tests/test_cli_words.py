@@ -1,0 +1,59 @@
+"""Options that several commands have: one spelling, one wording."""
+
+from __future__ import annotations
+
+import builders
+import pytest
+
+
+def helped(cli, *command: str) -> str:
+    done = cli(*command, "--help")
+    assert done.status == 0
+    return " ".join(done.out.split())
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("inspect",), ("modify-bin",), ("batch",), ("pki", "check"), ("partition", "show"),
+        ("read-flash",), ("erase-flash",),
+    ],
+)  # fmt: skip
+def test_the_place_of_the_table(cli, command):
+    assert "Where the partition table is. [default: 0x8000]" in helped(cli, *command)
+
+
+@pytest.mark.parametrize("command", [("inspect",), ("modify-bin",), ("batch",), ("pki", "check")])
+def test_the_module_has_a_short_option(cli, command):
+    assert "-m, --module NAME" in helped(cli, *command)
+
+
+def test_the_short_option_is_the_module(cli, tmp_path):
+    (tmp_path / "mfg_nvs.bin").write_bytes(builders.generate(builders.mfg_csv()))
+    asked = (tmp_path / "mfg_nvs.bin", "--tx-pin", "99", "--dry-run")
+    done = cli("modify-bin", "-m", "ESP32C3/MINI-1", "--input", *asked)
+    assert "ESP32-C3 has no GPIO 99" in done.err
+    assert "-m, --module" not in done.err
+
+
+def test_several_ports_are_not_promised_at_once(cli):
+    assert "may be repeated for several" in helped(cli, "erase-flash")
+    assert "side by side" not in helped(cli, "erase-flash")
+
+
+def test_how_many_at_a_time(cli):
+    assert "How many at a time." in helped(cli, "batch")
+    assert "How many at a time." in helped(cli, "build")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (("erase-flash", "-b", "fast"), "write a rate, such as 115200"),
+        (("pki", "generate", "x", "--days", "?"), "whole"),
+    ],
+)
+def test_numbers_that_are_no_sizes(cli, arguments, hint):
+    done = cli(*arguments)
+    assert done.status == 2
+    assert hint in done.err

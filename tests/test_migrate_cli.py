@@ -258,3 +258,29 @@ def test_back_to_the_legacy_layout(cli, shared, tmp_path):
     assert cli("inspect", tmp_path / "out", "--check", "-q").status == 0
     again = document(cli("migrate", tmp_path / "out", old, "-o", tmp_path / "again", "--json"))
     assert {change["name"] for change in again["changes"]} <= {"cfg5", "cfg6", "cfg14"}
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("gats", "did you mean gatts?"),
+        ("cfg999", "did you mean gatts?"),
+        ("uart_baud", "did you mean uart_baudrate?"),
+        ("nonsense", "wss_key.1 and gatts"),
+    ],
+)
+def test_a_name_to_keep_that_is_none_gets_the_nearest(cli, forms, name, hint):
+    done = cli("migrate", forms / "filled.bin", forms / "release", "--dry-run", "--keep", name)
+    assert done.status == 2
+    assert f"--keep {name}: is not the name" in done.err
+    assert done.err.rstrip().endswith(hint)
+
+
+def test_notes_are_called_notes(cli, forms, tmp_path):
+    done = cli("migrate", forms / "mfg_nvs.bin", forms / "filled.bin", "-o", tmp_path / "out")
+    assert "note: " in done.err
+    assert all(line.startswith(("note: ", "warning: ")) for line in done.err.splitlines())
+    old = changed(cli, forms / "filled.bin", tmp_path / "old.bin", "--set", f"mqtt_ca=@{forms / 'ca.pem'}")
+    done = cli("migrate", old, forms / "factory_param.bin", "--strict", "-o", tmp_path / "none")
+    assert done.status == 1
+    assert "note: nothing was written: --strict" in done.err

@@ -45,7 +45,7 @@ _OTA_TITLES = {
     "--keep",
     multiple=True,
     metavar="NAME",
-    help="Leave a setting, certificate or key, or the GATT table ('gatts'), as NEW has it.",
+    help="Leave a setting, certificate or key, or the GATT table ('gatts'), as NEW has it. May be repeated.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be carried; write nothing.")
 @click.option(
@@ -91,7 +91,9 @@ def command(
     else:
         _print(talk, result, new, target)
         if refused:
-            talk.note(f"nothing was written: --strict, and {len(result.lost)} of OLD has no place in NEW")
+            talk.note(
+                f"note: nothing was written: --strict, and {len(result.lost)} of OLD has no place in NEW"
+            )
     if refused:
         raise click.exceptions.Exit(1)
 
@@ -106,7 +108,7 @@ def _open(old_path: Path, new_path: Path, chip: str, offset: int | None) -> tupl
     for firmware in pair:
         if assumed and not firmware.chip_name:
             current_output().note(
-                f"{firmware.source.path}: does not tell its chip; taken to be for {assumed}"
+                f"note: {firmware.source.path}: does not tell its chip; taken to be for {assumed}"
             )
     old, new = (
         firmware if firmware.chip_name or not assumed else Firmware.open(firmware.source.path, chip=assumed)

@@ -29,7 +29,7 @@ from esp_at_tools.firmware.modify import Outcome, modify
 from esp_at_tools.formats.partition_table import DATA, OTA_DATA
 from esp_at_tools.pki.names import PKI_ITEMS
 from esp_at_tools.settings.modern import ModernLayout
-from esp_at_tools.settings.names import check_name, gatt_row_index
+from esp_at_tools.settings.names import NAMES_HINT, SETTINGS, check_name, gatt_row_index
 
 if TYPE_CHECKING:
     from esp_at_tools.firmware.migrate_ota import Ota
@@ -77,9 +77,27 @@ def check_keep(name: str) -> str:
     """
     if name == GATT_TABLE:
         return name
-    if gatt_row_index(check_name(name)) is not None:
+    if name not in SETTINGS and name not in PKI_ITEMS and gatt_row_index(name) is None:
+        raise _unknown_name(name)
+    if gatt_row_index(name) is not None:
         raise InputError(f"{name}: a GATT table is carried whole or not at all", f"give {GATT_TABLE}")
     return name
+
+
+def _unknown_name(name: str) -> InputError:
+    """Return the error of a name that cannot be kept, with the nearest that can."""
+    import difflib
+
+    message = f"--keep {name[:60]}: is not the name of a setting, a certificate or key, nor {GATT_TABLE}"
+    meant = name.replace("-", "_").lower()
+    if meant.startswith("cfg") or difflib.get_close_matches(meant, [GATT_TABLE], n=1, cutoff=0.7):
+        return InputError(message, f"did you mean {GATT_TABLE}?")
+    try:
+        check_name(name)
+    except InputError as error:
+        hint = NAMES_HINT.replace("and cfg0, cfg1, …", f"and {GATT_TABLE}")
+        return InputError(message, hint if error.hint == NAMES_HINT else error.hint)
+    return InputError(message, "")
 
 
 def migrate(

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 import builders
 import pytest
+
+from esp_at_tools.cli import common
 
 
 def helped(cli, *command: str) -> str:
@@ -57,3 +61,27 @@ def test_numbers_that_are_no_sizes(cli, arguments, hint):
     done = cli(*arguments)
     assert done.status == 2
     assert hint in done.err
+
+
+def test_a_narrow_terminal_breaks_between_words(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "60")
+    text = f"{'word ' * 20}/a/path/that-is/{'long' * 20} end"
+    common.Output().warn(text)
+    assert capsys.readouterr().err == f"warning: {text}\n"
+    monkeypatch.setattr(common, "is_terminal", lambda _stream: True)
+    common.Output().warn(text)
+    lines = capsys.readouterr().err.splitlines()
+    assert " ".join(line.strip() for line in lines) == f"warning: {text}"
+    assert all(len(line) <= 60 or " " not in line.strip() for line in lines)
+    assert all(line.startswith("  ") for line in lines[1:])
+    assert common.wrapped("short\n  as it  is", sys.stdout) == "short\n  as it  is"
+
+
+def test_tables_end_where_their_text_ends(cli, tmp_path):
+    (tmp_path / "x.bin").write_bytes(builders.generate(builders.mfg_csv()))
+    for command in (("nvs", "dump", tmp_path / "x.bin"), ("fetch", "--list")):
+        done = cli(*command)
+        assert done.status == 0
+        lines = done.out.splitlines()
+        assert len(lines) > 5
+        assert [line for line in lines if line != line.rstrip()] == []

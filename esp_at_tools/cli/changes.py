@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from typing import Any
 
-from esp_at_tools.cli.common import Output
+from esp_at_tools.cli.common import Output, wrapped
 from esp_at_tools.firmware.firmware import PkiDigest
 from esp_at_tools.firmware.modify import Outcome
 
@@ -24,7 +25,8 @@ def print_changes(talk: Output, outcome: Outcome) -> None:
     names = [*outcome.unchanged, *(change.name for change in outcome.changes)]
     width = max((len(name) for name in names), default=0)
     for change in outcome.changes:
-        talk.result(f"  {change.name:{width}}  {shown(change.old)} → {shown(change.new)}")
+        line = f"  {change.name:{width}}  {shown(change.old)} → {shown(change.new)}"
+        talk.result(wrapped(line, sys.stdout))
     for name in outcome.unchanged:
         talk.result(f"  {name:{width}}  unchanged, it was so already")
 

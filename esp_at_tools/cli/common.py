@@ -16,6 +16,7 @@ from esp_at_tools.numbers import parse_number
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 if TYPE_CHECKING:
     _Number = click.ParamType[int]
@@ -46,6 +47,26 @@ def say(text: str, *, err: bool = False) -> None:
     click.echo(text, err=err)
 
 
+def wrapped(text: str, stream: IO[str]) -> str:
+    """Return text with its lines broken between words, for a terminal that is narrower; else as it is."""
+    if not is_terminal(stream):
+        return text
+    import shutil
+    import textwrap
+
+    width = max(shutil.get_terminal_size().columns, _MIN_WIDTH)
+    lines = []
+    for line in text.split("\n"):
+        indent = line[: len(line) - len(line.lstrip())] + "  "
+        lines += [line] if len(line) <= width else textwrap.wrap(
+            line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        )  # fmt: skip
+    return "\n".join(lines)
+
+
+_MIN_WIDTH = 40
+
+
 @dataclass
 class Output:
     """How this run talks: filled by the global options, read by the commands."""
@@ -61,7 +82,7 @@ class Output:
 
     def warn(self, text: str) -> None:
         """Say on stderr that something is questionable."""
-        say(f"warning: {text}", err=True)
+        say(wrapped(f"warning: {text}", sys.stderr), err=True)
 
     def result(self, text: str) -> None:
         """Print the result for people on stdout; ``--quiet`` and ``--json`` silence it."""
@@ -73,6 +94,13 @@ class Output:
         import json
 
         click.echo(json.dumps(value, indent=2))
+
+    def table(self, table: Table, *, width: int | None = None) -> None:
+        """Print a rich table on stdout, without the blanks that fill up its last column."""
+        console = self.console(width=width)
+        with console.capture() as capture:
+            console.print(table)
+        click.echo("\n".join(line.rstrip(" ") for line in capture.get().split("\n")), nl=False)
 
     def console(self, stream: IO[str] | None = None, *, width: int | None = None) -> Console:
         """Return a rich console for a stream; no colour without a terminal or with ``NO_COLOR``."""

@@ -182,5 +182,5 @@ def _list(talk: Output, found: Sequence[Release], server: str) -> None:
         ]
         what = address_at(each, server) if wide else each.file_name
         table.add_row(each.full_name, each.version, ", ".join(notes), what)
-    talk.console(width=_UNLIMITED if wide else None).print(table)
+    talk.table(table, width=_UNLIMITED if wide else None)
     talk.note(f"releases are kept in {slot(found[0]).path.parents[3]}; {CACHE_VARIABLE} names another folder")

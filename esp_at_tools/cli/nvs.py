@@ -408,7 +408,7 @@ def _print_table(talk: Output, image: Path, partition: NvsPartition) -> None:
         table.add_row(first, _printable(entry.key), entry.type, _shown(entry))
     console = talk.console()
     if partition.entries:
-        console.print(table)
+        talk.table(table)
         console.print()
     console.print(f"{_printable(str(image))}: {_summary(partition)}", soft_wrap=True)
 

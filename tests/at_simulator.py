@@ -73,7 +73,7 @@ class Faults:
         errors: so many commands fail although nothing is wrong with them.
         flip: this byte of what is written with AT+SYSFLASH arrives changed, once; None for none.
         refused: commands that begin with this are answered ``ERROR``, as a write where there is no room.
-        noise: these bytes stand in the middle of a reply, one reply after the other.
+        damage: what becomes of replies on the way, one after the other: takes one, gives what arrives.
         chatter: this is said without end when nobody asks, as on a log port.
     """
 
@@ -85,7 +85,7 @@ class Faults:
     errors: int = 0
     flip: int | None = None
     refused: str = ""
-    noise: list[bytes] = field(default_factory=list)
+    damage: list[Callable[[bytes], bytes]] = field(default_factory=list)
     chatter: bytes = b""
 
 
@@ -220,13 +220,10 @@ class AtModule:
             return said + echoed + self._error(NO_COMMAND)
         if self.faults.refused and text.startswith(self.faults.refused):
             return said + echoed + ERROR
-        return said + echoed + self._noisy(handler(match[1].upper(), match[2] or ""))
+        return said + echoed + self._damaged(handler(match[1].upper(), match[2] or ""))
 
-    def _noisy(self, answer: bytes) -> bytes:
-        noise = b"".join(self.faults.noise[:1])
-        del self.faults.noise[:1]
-        middle = len(answer) // 2
-        return answer[:middle] + noise + answer[middle:]
+    def _damaged(self, answer: bytes) -> bytes:
+        return self.faults.damage.pop(0)(answer) if self.faults.damage else answer
 
     def _error(self, code: int) -> bytes:
         return (f"ERR CODE:{code:#010x}\r\n".encode() if self.codes else b"") + ERROR

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import fcntl
 import json
 import os
@@ -9,7 +10,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import builders
@@ -19,6 +20,7 @@ from at_modules import KINDS, Plug, contents, held, impatient_host, plugs
 from at_simulator import Faults
 
 from esp_at_tools.at_port import client
+from esp_at_tools.at_port.recovery import Interrupted
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +50,20 @@ def changed(cli, tmp_path) -> Path:
     return path
 
 
+def more(noise: bytes) -> Callable[[bytes], bytes]:
+    """Put bytes into a reply."""
+    return lambda answer: answer[: _inside(answer)] + noise + answer[_inside(answer) :]
+
+
+def less(answer: bytes) -> bytes:
+    """Lose a byte of a reply."""
+    return answer[: _inside(answer)] + answer[_inside(answer) + 1 :]
+
+
+def _inside(answer: bytes) -> int:
+    return min(len(answer) // 2, 100)
+
+
 # --- the line ------------------------------------------------------------------------------------
 
 
@@ -61,15 +77,15 @@ def changed(cli, tmp_path) -> Path:
         ({}, {"echo": False}),
         ({}, {"latency": 0.005}),
         ({}, {"piece": 1}),
-        ({"noise": [b"", b"\xf3", b"", b"\x00", b"", b"\r\n\xff", b"", b"\xc0"]}, {}),
+        ({"damage": [bytes, more(b"\xf3"), bytes, more(b"\x00"), bytes, more(b"\r\n\xff"), less, less]}, {}),
     ],
     ids=["messages", "busy", "flipped", "no echo", "latency", "byte by byte", "noise"],
 )
 def test_a_line_as_lines_are(cli, plug, kind, faults, options, tmp_path, asked):
-    board, quiet = plug(kind, faults=Faults(**faults), **options), plug(kind)
+    board, quiet = plug(kind, faults=Faults(**copy.deepcopy(faults)), **options), plug(kind)
     done = cli("at", "-p", board.port, *asked)
     for _ in range(4):  # noise may end a run, and the next goes on
-        if done.status == 0 or not faults.get("noise"):
+        if done.status == 0 or "damage" not in faults:
             break
         assert done.status == 3, done.err
         done = cli("at", "-p", board.port, *asked)
@@ -80,7 +96,7 @@ def test_a_line_as_lines_are(cli, plug, kind, faults, options, tmp_path, asked):
 
 def test_noise_in_an_answer_is_not_taken_for_the_answer(cli, plug):
     for before in range(12):
-        board = plug(faults=Faults(noise=[b""] * before + [b"7"]))
+        board = plug(faults=Faults(damage=[bytes] * before + [more(b"7")]))
         done = cli("at", "-p", board.port, "get", "uart_baudrate", "module_name")
         assert done.status in (0, 3)
         if not done.status:
@@ -88,6 +104,42 @@ def test_noise_in_an_answer_is_not_taken_for_the_answer(cli, plug):
                 ["uart_baudrate=115200", "module_name=MINI-1"],
                 ["module_name=MINI-1", "uart_baudrate=115200"],
             )
+
+
+@pytest.mark.parametrize("what", [more(b"x"), less])
+@pytest.mark.parametrize("kind", ["sysmfg", "legacy"])
+def test_data_of_a_wrong_length_is_asked_for_again(cli, plug, kind, what, tmp_path, asked):
+    board = plug(kind)
+    assert cli("at", "-p", board.port, *asked).status == 0
+    wanted, image = held(board, tmp_path).get("mqtt_ca"), bytes(board.module.flash)
+    board.module.commands.clear()
+    output = tmp_path / "back.pem"
+    assert cli("at", "-p", board.port, "get", "mqtt_ca", "-o", output).status == 0
+    answered = [text for text in board.module.commands if kind == "sysmfg" or "SYSMFG" not in text]
+    reading = [at for at, text in enumerate(answered) if '"mqtt_ca"' in text and not text.endswith('"')]
+    assert reading
+    for at in reading:
+        noisy = plug(kind, faults=Faults(damage=[bytes] * at + [what]))
+        noisy.module.flash[:] = image
+        noisy.module.restart()
+        done = cli("at", "-p", noisy.port, "get", "mqtt_ca", "-o", output)
+        assert done.status == 0, done.err
+        assert not noisy.module.faults.damage
+        assert output.read_bytes() == wanted
+
+
+def test_a_legacy_partition_that_was_misread_is_not_written_back(cli, plug):
+    board = plug("legacy")
+    assert cli("at", "-p", board.port, "set", "channel_num=11").status == 0
+    reads = [at for at, text in enumerate(board.module.commands) if text.startswith("AT+SYSFLASH=2")]
+    noisy = plug(
+        "legacy", faults=Faults(damage=[bytes] * reads[0] + [lambda said: said.replace(b"MINI", b"MINA")])
+    )
+    before = bytes(noisy.module.flash)
+    done = cli("at", "-p", noisy.port, "set", "channel_num=11")
+    assert done.status == 3
+    assert "was read twice and was not the same; nothing was written" in done.err
+    assert noisy.module.flash == before
 
 
 def test_a_port_that_never_stops_talking_is_given_up(cli, plug, monkeypatch):
@@ -296,6 +348,29 @@ def test_what_was_flashed_since_is_not_undone(cli, plug, kind, tmp_path, state):
     assert not list(state.rglob("*.bin"))
     (aside,) = state.rglob("*.aside")
     assert str(aside) in done.err
+
+
+def test_what_an_interrupted_write_leaves():
+    old, new, blank = (bytes((number,)) * 0x1000 for number in (0x55, 0x33, 0xFF))
+    write = Interrupted(wanted=new * 3 + blank, before=old * 4)
+    begun, junk = new[:100], b"AT\r\n" * 20
+    for now in (
+        old * 4,  # not begun
+        blank * 2 + old * 2,  # erasing
+        blank + (old[:-1] + b"\xff") + old * 2,
+        blank * 4,
+        new + begun.ljust(0x1000, b"\xff") + blank * 2,  # writing
+        new + (begun + junk).ljust(0x1000, b"\xff") + blank * 2,  # and somebody looked for the module
+        new * 3 + blank,  # reading back
+    ):
+        assert write.is_what_it_left(now)
+    for now in (
+        bytes(0x4000),
+        (new[:-1] + b"\x00") + new * 2 + blank,  # complete, and something else
+        new + blank + new + old,
+        new + (begun + bytes(1000)).ljust(0x1000, b"\xff") + blank * 2,
+    ):
+        assert not write.is_what_it_left(now)
 
 
 def test_nothing_is_undone_where_nothing_was_done(cli, plug, state, tmp_path):

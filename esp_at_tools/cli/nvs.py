@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import click
 
 from esp_at_tools import files
-from esp_at_tools.cli.common import NUMBER, PATH, Output, current_output, json_option, talk_options
+from esp_at_tools.cli.common import NUMBER, PATH, Output, current_output, json_option, talk_options, wrapped
 from esp_at_tools.errors import FormatError, InputError
 from esp_at_tools.firmware.identify import not_nvs
 from esp_at_tools.firmware.source import StagedFile
@@ -406,11 +407,10 @@ def _print_table(talk: Output, image: Path, partition: NvsPartition) -> None:
         first = _printable(entry.namespace) if entry.namespace != namespace else ""
         namespace = entry.namespace
         table.add_row(first, _printable(entry.key), entry.type, _shown(entry))
-    console = talk.console()
     if partition.entries:
         talk.table(table)
-        console.print()
-    console.print(f"{_printable(str(image))}: {_summary(partition)}", soft_wrap=True)
+        talk.result("")
+    talk.result(wrapped(f"{_printable(str(image))}: {_summary(partition)}", sys.stdout))
 
 
 def _shown(entry: NvsEntry) -> str:

@@ -8,6 +8,7 @@ from esp_at_tools.build.flash_settings import check_tables, check_target, flash_
 from esp_at_tools.build.mfg_nvs import Contents, mfg_nvs
 from esp_at_tools.build.options import Options
 from esp_at_tools.build.recipe import Recipe
+from esp_at_tools.catalog.at_options import unknown_at_option
 from esp_at_tools.catalog.features import missing_partitions
 from esp_at_tools.catalog.module_model import Module
 from esp_at_tools.catalog.modules import features, module
@@ -51,6 +52,7 @@ def recipe_from_definitions(name: str, options: Options) -> Recipe:
         table_offset=definition.partition_table_offset,
         primary=definition.primary,
         secondary=definition.secondary,
+        warnings=tuple(_unknown(options)),
         notes=(*_choices(definition, options), *((NO_APP,) if options.request.pki else (NO_APP, NO_PKI))),
     )
     has_ble = BLE_DATA in definition.mfg_nvs
@@ -104,6 +106,12 @@ def _choices(definition: Module, options: Options) -> list[str]:
     words = [word.strip().lstrip("+-").partition("=")[0] for word in options.features]
     said = [f"feature {name} is {definition.features[name].state}" for name in dict.fromkeys(words)]
     return said + [f"CONFIG_{name}={value}" for name, value in options.sdkconfig_options.items()]
+
+
+def _unknown(options: Options) -> list[str]:
+    """Return what is to be said of options that esp-at does not have."""
+    found = [each for each in map(unknown_at_option, options.sdkconfig_options) if each is not None]
+    return [f"{message} ({hint})" for message, hint in found]
 
 
 def _with_sdkconfig(recipe: Recipe, options: Options) -> tuple[Recipe, Sdkconfig]:

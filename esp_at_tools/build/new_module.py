@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from esp_at_tools.build.plan_wishes import SECOND_SLOT
 from esp_at_tools.build.planner import Plan, plan
+from esp_at_tools.catalog.at_options import unknown_at_option
 from esp_at_tools.catalog.chips import Chip, chip
 from esp_at_tools.catalog.factory_params import Value
 from esp_at_tools.catalog.features import OFF, Feature, missing_partitions
@@ -228,7 +229,8 @@ def _asked_settings(
             raise RiskyValueError(found.message, f"{found.hint}; --force allows it" if found.hint else "")
         if found.setting in parameters:
             warnings.append(f"{found.message} ({found.hint})" if found.hint else found.message)
-    return parameters, options, warnings
+    unknown = [each for each in map(unknown_at_option, options) if each is not None]
+    return parameters, options, [*warnings, *(f"{message} ({hint})" for message, hint in unknown)]
 
 
 def _put(known: dict[str, Value] | dict[str, str], key: str, value: Value, shown: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from esp_at_tools.catalog.at_options import unknown_at_option
 from esp_at_tools.catalog.data import data_folder
 from esp_at_tools.catalog.factory_params import DATA_FILE, ModuleRow
 from esp_at_tools.catalog.features import OFF, Feature, missing_partitions
@@ -70,15 +71,20 @@ def check_definitions(folder: Path | None = None) -> CheckResult:
 
 
 def _check_options(definitions: Definitions, layer: Layer, report: Report) -> None:
-    """Report options of a user's own folder that are probably misspelt: no list of all options exists."""
+    """Report options of a user's own folder that are probably misspelt.
+
+    There is no list of all options, but one of those that are esp-at's own.
+    """
     known = _known_options(definitions)
     if layer.path.is_relative_to(definitions.folders[0]):
         return
     for statements in (layer.normal, layer.silence):
         for name in statements.options:
+            place = f"{layer.path}: line {statements.lines.get(name, 1)}"
             near = nearest(name, known, cutoff=_TYPING_ERROR) if name not in known else ""
-            if near:
-                place = f"{layer.path}: line {statements.lines.get(name, 1)}"
+            if name not in known and (unknown := unknown_at_option(name)):
+                report(Problem("warning", place, *unknown))
+            elif near and not name.startswith("AT_"):
                 report(Problem("warning", place, f"{name} is not known here", f"did you mean {near}?"))
 
 

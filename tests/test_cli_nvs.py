@@ -228,8 +228,10 @@ def test_dump_writes_a_file_that_is_private_if_a_key_is_in_it(folder: Path, cli)
         "schema": 1, "output": "other.json", "format": "json", "private_keys": True,
     }  # fmt: skip
     before = (folder / "keys.bin").read_bytes()
-    for arguments in (["-o", "keys.bin", "--format", "csv"], ["-o", "table.txt"]):
+    for arguments in (["-o", "keys.bin", "--format", "csv"], ["-o", "table.txt"], ["-o", "new/", "--json"]):
         assert cli("nvs", "dump", "keys.bin", *arguments).status == 2
+    assert cli("nvs", "generate", "keys.csv", "new/", "0x4000").status == 2
+    assert not (folder / "new").exists()
     assert before == (folder / "keys.bin").read_bytes()
     assert not (folder / "table.txt").exists()
 

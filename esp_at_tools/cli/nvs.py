@@ -13,7 +13,16 @@ from typing import Any
 import click
 
 from esp_at_tools import files
-from esp_at_tools.cli.common import NUMBER, PATH, Output, current_output, json_option, talk_options, wrapped
+from esp_at_tools.cli.common import (
+    NUMBER,
+    PATH,
+    Output,
+    current_output,
+    given_as_folder,
+    json_option,
+    talk_options,
+    wrapped,
+)
 from esp_at_tools.errors import FormatError, InputError
 from esp_at_tools.firmware.identify import not_nvs
 from esp_at_tools.firmware.source import StagedFile
@@ -118,7 +127,7 @@ def _check_key_options(keys: Path | None, new_keys: Path | None, *, encrypt: boo
 
 def _check_outputs(csv: Path, out: Path, keys: Path | None, new_keys: Path | None) -> None:
     """Refuse outputs that would destroy something, as far as the options tell."""
-    target = files.check_output(out)
+    target = _file_output(out)
     _check_distinct(out, csv, "the CSV itself")
     if keys:
         _check_distinct(out, keys, "the keys of --keys")
@@ -131,6 +140,13 @@ def _check_outputs(csv: Path, out: Path, keys: Path | None, new_keys: Path | Non
                 f"{new_keys}: exists; new keys would replace what is in it",
                 "give --keys to use the keys in it, or another path for new ones",
             )
+
+
+def _file_output(path: Path) -> Path:
+    """Return the real path of an output that is a file; see :func:`esp_at_tools.files.check_output`."""
+    if given_as_folder(path):
+        raise InputError(f"{path}/: is written as a folder", "give the path of a file")
+    return files.check_output(path)
 
 
 def _check_distinct(out: Path, given: Path, what: str) -> None:
@@ -234,7 +250,7 @@ def _dump_to(talk: Output, image: Path, output: Path, form: str | None, keys: Pa
     """Write a dump to a file."""
     if form not in ("csv", "json"):
         raise InputError("--output: the table is for the terminal", "add --format csv or --format json")
-    target = files.check_output(output)
+    target = _file_output(output)
     _check_distinct(output, image, "the image itself")
     if keys:
         _check_distinct(output, keys, "the keys of --keys")

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from esp_at_tools.errors import FormatError
+from esp_at_tools.formats.not_text import not_text
 
 PREFIX = "CONFIG_"
 """What stands before the name of every option."""
@@ -81,8 +82,12 @@ class Sdkconfig:
         """Read a file's bytes: see :meth:`from_text`.
 
         Raises:
-            FormatError: they are not UTF-8, or see there.
+            FormatError: they are no text, not UTF-8, or see there.
         """
+        if kind := not_text(data):
+            raise FormatError(
+                f"{name}: is {kind}, no sdkconfig", "give an sdkconfig, such as that of a build folder"
+            )
         try:
             text = data.decode()
         except UnicodeDecodeError as error:

@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from esp_at_tools.errors import EspAtError, FormatError
+from esp_at_tools.formats.not_text import not_text
 from esp_at_tools.formats.nvs.csv_values import (
     BLOB_BASE64,
     KEY_ESCAPE,
@@ -77,6 +78,9 @@ def decode_csv(data: bytes, name: str = "CSV") -> str:
     try:
         return data.decode()
     except UnicodeDecodeError as error:
+        if kind := not_text(data):
+            hint = "give a CSV; 'esp-at-tool nvs dump --format csv' makes one of an mfg_nvs.bin"
+            raise FormatError(f"{name}: is {kind}, no CSV", hint) from None
         line = data.count(b"\n", 0, error.start) + 1
         raise FormatError(f"{name}, line {line}: is not UTF-8", "save the CSV as UTF-8") from None
 

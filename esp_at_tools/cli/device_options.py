@@ -57,6 +57,4 @@ def stub_option(command: F) -> F:
 
 def table_option(command: F) -> F:
     """Add ``--partition-table-offset``."""
-    return click.option(
-        "--partition-table-offset", type=NUMBER, metavar="N", help=TABLE_HELP
-    )(command)
+    return click.option("--partition-table-offset", type=NUMBER, metavar="N", help=TABLE_HELP)(command)

@@ -74,11 +74,11 @@ def _ports() -> Iterable[Check]:
     try:
         found = [port for port in serial_ports() if port.usb_vendor is not None]
     except EspAtError as error:
-        yield Check("serial", "serial port", "not needed", "unknown", "note", error.message, error.hint)
+        yield Check("serial", "serial port", "for flashing", "unknown", "note", error.message, error.hint)
         return
     if not found:
         problem = "flashing needs one; if a board is connected, its driver or cable is at fault"
-        yield Check("serial", "serial port", "not needed", "none", "note", problem)
+        yield Check("serial", "serial port", "for flashing", "none", "note", problem)
     for port in found:
         if not port.problem:
             yield Check("serial", "serial port", "read, write", port.name)

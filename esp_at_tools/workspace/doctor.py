@@ -207,11 +207,9 @@ def _old_cmake_lists(machine: Machine) -> Iterator[Check]:
 
 def _ccache(machine: Machine) -> Check:
     if shutil.which("ccache", path=machine.given.get("PATH", "")):
-        return Check("ccache", "ccache", "not needed", "found")
+        return Check("ccache", "ccache", "optional", "found")
     problem = "builds after the first one are faster with it (IDF_CCACHE_ENABLE=1)"
-    return Check(
-        "ccache", "ccache", "not needed", "none", "note", problem, machine.system.install(["ccache"])
-    )
+    return Check("ccache", "ccache", "optional", "none", "note", problem, machine.system.install(["ccache"]))
 
 
 def _libusb(machine: Machine) -> Iterator[Check]:

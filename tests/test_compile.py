@@ -229,6 +229,14 @@ def test_a_saved_overlay_is_applied(cli, checkout: Path) -> None:
     assert "CONFIG_OTHER" not in (checkout / "sdkconfig").read_text()
 
 
+def test_an_sdkconfig_that_is_not_utf_8_stays(cli, checkout: Path) -> None:
+    write(checkout / "sdkconfig.overlay/esp32c3-mini-1.defaults", "CONFIG_NEW=3\n")
+    (checkout / "sdkconfig").write_bytes(b'CONFIG_NAME="caf\xe9"\n')
+    done = cli("build")
+    assert (done.status, "sdkconfig: is not UTF-8 at byte 16" in done.err) == (2, True), done.err
+    assert (checkout / "sdkconfig").read_bytes() == b'CONFIG_NAME="caf\xe9"\n'
+
+
 def test_every_module(cli, checkout: Path, tmp_path: Path) -> None:
     done = cli("build", "--all", "--output", tmp_path / "all", "--json", "-j", 2)
     assert done.status == 0, done.err

@@ -15,11 +15,12 @@ import idf_standin
 import pytest
 from idf_standin import StandIn, git, write
 
-from esp_at_tools.errors import EspAtError, InputError
+from esp_at_tools.errors import EspAtError, ExternalToolError, InputError
 from esp_at_tools.workspace import idf
 from esp_at_tools.workspace.checkout import Checkout
 from esp_at_tools.workspace.compile import Sources, check_paths, wanted_idf
 from esp_at_tools.workspace.environment import parse_export, without_other_idf
+from esp_at_tools.workspace.git import Git
 from esp_at_tools.workspace.idf_state import Follow, Wanted, look
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the stand-in is a shell script in part")
@@ -216,6 +217,74 @@ def test_an_update_that_was_interrupted_goes_on(standin: StandIn, checkout: Path
     write(wanted.place / ".git/index.lock", "")
     assert idf.obtain(wanted, SILENT) == "updated"
     assert (look(wanted.place).head, (wanted.place / "README.md").is_file()) == (standin.commit, True)
+
+
+def test_an_update_that_failed_for_the_network_loses_nothing_later(standin: StandIn, checkout: Path) -> None:
+    newest = dataclasses.replace(wanted_of(checkout), commit=standin.newest)
+    idf.obtain(newest, SILENT)
+    absent = dataclasses.replace(newest, commit="f" * 40, repository=str(checkout / "nothing"))
+    with pytest.raises(ExternalToolError):
+        idf.obtain(absent, SILENT)
+    write(newest.place / "README.md", "mine")
+    assert idf.obtain(newest, SILENT) == ""
+    assert (newest.place / "README.md").read_text() == "mine"
+
+
+def test_an_update_that_failed_for_a_submodule_loses_nothing_later(
+    standin: StandIn, checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = wanted_of(checkout)
+    newest = dataclasses.replace(wanted, commit=standin.newest)
+    idf.obtain(newest, SILENT)
+
+    def fail(*_: object) -> None:
+        raise ExternalToolError("no network", "")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(idf.idf_clone, "update_submodules", fail)
+        with pytest.raises(ExternalToolError):
+            idf.obtain(wanted, SILENT)
+    write(wanted.place / "README.md", "mine")
+    with pytest.raises(InputError, match=r"would be lost: README\.md"):
+        idf.obtain(newest, SILENT)
+    assert idf.obtain(wanted, SILENT) == "updated"
+    assert (wanted.place / "README.md").read_text() == "mine"
+
+
+def test_files_that_git_does_not_know_are_not_overwritten(standin: StandIn, checkout: Path) -> None:
+    wanted = wanted_of(checkout)
+    idf.obtain(dataclasses.replace(wanted, commit=standin.newest), SILENT)
+    git(wanted.place, "rm", "-q", "README.md")
+    git(wanted.place, "commit", "-q", "-m", "mine")
+    write(wanted.place / "README.md", "mine")
+    for _ in range(2):
+        with pytest.raises(ExternalToolError, match=r"README\.md"):
+            idf.obtain(wanted, SILENT)
+    assert (wanted.place / "README.md").read_text() == "mine"
+
+
+def test_files_in_the_place_of_a_submodule_stay(checkout: Path) -> None:
+    wanted = wanted_of(checkout)
+    idf.obtain(wanted, SILENT)
+    git(wanted.place, "submodule", "--quiet", "deinit", "-f", "components/lib")
+    write(wanted.place / "components/lib/mine.c", "mine")
+    idf.idf_clone.drop_unfinished_submodules(Git(wanted.place))
+    assert (wanted.place / "components/lib/mine.c").read_text() == "mine"
+
+
+def test_what_comes_in_while_the_clone_is_made_stays(checkout: Path) -> None:
+    wanted = wanted_of(checkout)
+    meanwhile = Follow(lambda _: None, lambda _: write(wanted.place / "mine.txt", "mine"))
+    with pytest.raises(InputError, match="is there by now"):
+        idf.obtain(wanted, meanwhile)
+    assert (wanted.place / "mine.txt").read_text() == "mine"
+    assert (wanted.partial / "README.md").is_file()
+
+
+def test_a_reference_that_is_none_leaves_nothing(cli, checkout: Path) -> None:
+    done = cli("install", "--project", checkout, "--module", "MINI-1", "--reference", checkout / "none")
+    assert (done.status, "is no Git repository" in done.err) == (2, True)
+    assert not list(checkout.glob(".esp-idf*"))
 
 
 def test_a_folder_that_is_no_repository_is_left_alone(checkout: Path) -> None:

@@ -118,7 +118,7 @@ def apply_overlay(checkout: Checkout, module: CheckoutModule) -> str:
     if new == old and (sdkconfig.exists() or not new):
         return ""
     gone = {name for name in old if name not in new}
-    text = read_file(sdkconfig, "sdkconfig", _MAX_SDKCONFIG).decode() if sdkconfig.exists() else ""
+    text = _text(sdkconfig) if sdkconfig.exists() else ""
     names = tuple(f"CONFIG_{name}" for name in (*new, *gone))
     kept = [line for line in text.splitlines() if not _sets(line, names)]
     if not text:
@@ -129,6 +129,13 @@ def apply_overlay(checkout: Checkout, module: CheckoutModule) -> str:
     write_file(applied, "".join(f"{statement(*each)}\n" for each in new.items()).encode())
     count = f"{len(new)} option{'s' if len(new) != 1 else ''} of {overlay.relative_to(checkout.root)}"
     return f"{count} applied to sdkconfig"
+
+
+def _text(path: Path) -> str:
+    try:
+        return read_file(path, "sdkconfig", _MAX_SDKCONFIG).decode()
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{path}: is not UTF-8 at byte {error.start}", "save it as UTF-8") from error
 
 
 def _sets(line: str, names: tuple[str, ...]) -> bool:

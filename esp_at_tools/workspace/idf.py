@@ -33,7 +33,10 @@ MIRRORS = {address.split("//")[1].split(".")[0]: address for address in REDIRECT
 """Name of a mirror → the folder of its repositories: ``jihulab``, ``gitee``."""
 
 _MARK = "esp-at-tool-update"
-"""A file in the repository that names the commit to which a clean clone is being brought."""
+"""A file in the repository that names the commit to which a clean clone is being brought. While it is there,
+files that differ are those that git had not got to."""
+_CHECKED_OUT = "checked out"
+"""What it says behind the commit when only the submodules are left: what differs then is the user's."""
 
 
 def mirrored(repository: str, mirror: str) -> str:
@@ -112,27 +115,51 @@ def _update(wanted: Wanted, state: State, follow: Follow) -> str:
             "it is a link, and what it leads to is not changed: check out that commit there, or remove the"
             f" link to have {wanted.name} cloned; the AT library may fail with another {wanted.name}",
         )
-    home = git_folder(wanted.place)
-    mark = home / _MARK
-    if not mark.is_file():
-        changed = modified(wanted.place)
-        if changed:
-            raise InputError(
-                f"{explain_mismatch(wanted, state)}; changed files in it would be lost: {few(changed)}",
-                "esp-at-tool clean undoes esp-at's patches; keep changes of yours with git stash or a commit",
-            )
-        mark.write_text(f"{wanted.commit}\n")
-    git = Git(wanted.place)
-    follow.step(f"{wanted.name}: from commit {state.head[:10]} to {wanted.reference} ({wanted.commit[:10]})")
-    idf_clone.drop_locks(home)
-    _fetch_here(git, wanted, follow)
-    git.follow("checkout", "--force", "--detach", "--progress", wanted.commit, line=follow.line)
+    git, mark = Git(wanted.place), git_folder(wanted.place) / _MARK
+    if not (_left_by(mark) and state.is_at(wanted.commit)):
+        follow.step(
+            f"{wanted.name}: from commit {state.head[:10]} to {wanted.reference} ({wanted.commit[:10]})"
+        )
+        _check_out(git, wanted, state, follow)
     git.ask("submodule", "sync", "--quiet", "--recursive")
     idf_clone.drop_unfinished_submodules(git)
     idf_clone.update_submodules(git, wanted, follow)
     idf_clone.verify(wanted.place, wanted)
     mark.unlink()
     return "updated"
+
+
+def _left_by(mark: Path) -> bool:
+    """Tell whether an update has left its submodules only."""
+    return mark.is_file() and mark.read_bytes().rstrip().endswith(_CHECKED_OUT.encode())
+
+
+def _check_out(git: Git, wanted: Wanted, state: State, follow: Follow) -> None:
+    """Check the commit out: over what an interrupted checkout has left, but never over the user's files."""
+    home = git_folder(wanted.place)
+    mark = home / _MARK
+    only_submodules = _left_by(mark)
+    if only_submodules or not mark.is_file():
+        changed = modified(wanted.place, submodules=not only_submodules)
+        if changed:
+            raise InputError(
+                f"{explain_mismatch(wanted, state)}; changed files in it would be lost: {few(changed)}",
+                "esp-at-tool clean undoes esp-at's patches; keep changes of yours with git stash or a commit",
+            )
+        _fetch_here(git, wanted, follow)
+        mark.write_text(f"{wanted.commit}\n")
+        force: tuple[str, ...] = ()
+    else:
+        idf_clone.drop_locks(home)
+        _fetch_here(git, wanted, follow)
+        force = ("--force",)
+    try:
+        git.follow("checkout", *force, "--detach", "--progress", wanted.commit, line=follow.line)
+    except ExternalToolError:
+        if not force and not modified(wanted.place, submodules=not only_submodules):
+            mark.unlink()  # git has refused it: a file that it does not know is in the way
+        raise
+    mark.write_text(f"{wanted.commit} {_CHECKED_OUT}\n")
 
 
 def _fetch_here(git: Git, wanted: Wanted, follow: Follow) -> None:

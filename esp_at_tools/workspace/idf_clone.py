@@ -15,9 +15,18 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from esp_at_tools.errors import ExternalToolError, InputError
+from esp_at_tools.errors import EspAtError, ExternalToolError, InputError
 from esp_at_tools.workspace.git import Git
-from esp_at_tools.workspace.idf_state import Follow, Wanted, git_folder, gitlinks, head_of, look
+from esp_at_tools.workspace.idf_state import (
+    Follow,
+    Wanted,
+    git_folder,
+    gitlinks,
+    has_files,
+    head_of,
+    is_empty_clone,
+    look,
+)
 
 _NO_NETWORK = re.compile(r"Could not resolve host|Connection refused|Failed to connect|timed out")
 """What git says where another way of asking would not help either."""
@@ -47,10 +56,11 @@ def clone(wanted: Wanted, follow: Follow) -> str:
         _set_origin(git, wanted)
         _fetch(git, wanted, follow)
         git.follow("checkout", "--force", "--detach", "--progress", wanted.commit, line=follow.line)
-        drop_unfinished_submodules(git)
+        drop_unfinished_submodules(git, ours=True)
         update_submodules(git, wanted, follow)
         verify(partial, wanted)
         if os.path.lexists(wanted.place):  # an empty folder, or an empty clone, or a link to nothing
+            _check_still_empty(wanted)
             _clear(wanted.place)
         try:
             partial.rename(wanted.place)
@@ -64,10 +74,20 @@ def _tidied(git: Git, wanted: Wanted) -> Iterator[None]:
     """Remove the folder again if not even the commit could be fetched: there is nothing to go on with."""
     try:
         yield
-    except ExternalToolError:
+    except EspAtError:
         if not git.has_commit(wanted.commit):
             shutil.rmtree(git.folder, ignore_errors=True)
         raise
+
+
+def _check_still_empty(wanted: Wanted) -> None:
+    """Refuse to replace what somebody has put there while the clone was made, which takes long."""
+    state = look(wanted.place)
+    if state.exists and (state.head or not state.is_repository or not is_empty_clone(wanted.place)):
+        raise InputError(
+            f"{wanted.place}: is there by now, so that the clone stays in {wanted.partial}",
+            "keep one of the two, and run the same command again",
+        )
 
 
 def _clear(place: Path) -> None:
@@ -201,7 +221,7 @@ def update_submodules(git: Git, wanted: Wanted, follow: Follow) -> None:
             raise
         follow.line(error.message)
         follow.step("their commits alone cannot be had: fetching them whole")
-        drop_unfinished_submodules(git)
+        drop_unfinished_submodules(git, ours=git.folder == wanted.partial)
         git.follow(*update, line=follow.line)
 
 
@@ -217,13 +237,20 @@ def _redirect_submodules(git: Git, wanted: Wanted) -> None:
             git.run("config", key, other)
 
 
-def drop_unfinished_submodules(git: Git) -> None:
-    """Remove the submodules whose clone was interrupted, so that git clones them anew; others stay."""
+def drop_unfinished_submodules(git: Git, *, ours: bool = False) -> None:
+    """Remove the submodules whose clone was interrupted, so that git clones them anew; others stay.
+
+    Args:
+        git: git in the clone.
+        ours: nobody but this program has worked in it; else a submodule that has files stays, too.
+    """
     home = git_folder(git.folder)
     for _, path in gitlinks(git):
         place = git.folder / path
         if head_of(place):
-            drop_unfinished_submodules(Git(place))
+            drop_unfinished_submodules(Git(place), ours=ours)
+            continue
+        if not ours and has_files(place):  # git clones before it writes any: somebody has put them there
             continue
         shutil.rmtree(home / "modules" / _submodule_name(git, path), ignore_errors=True)
         if place.is_dir():

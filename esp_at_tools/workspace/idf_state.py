@@ -133,9 +133,10 @@ def _missing(git: Git, prefix: str = "") -> Iterator[str]:
             yield from _missing(Git(place), f"{prefix}{path}/")
 
 
-def modified(place: Path) -> tuple[str, ...]:
-    """Return the files of a clone, and of its submodules, that somebody has changed."""
-    lines = Git(place).run("status", "--porcelain=v1", "--untracked-files=no").splitlines()
+def modified(place: Path, *, submodules: bool = True) -> tuple[str, ...]:
+    """Return the files of a clone, and unless told otherwise its submodules, that somebody has changed."""
+    ignored = () if submodules else ("--ignore-submodules=all",)
+    lines = Git(place).run("status", "--porcelain=v1", "--untracked-files=no", *ignored).splitlines()
     return tuple(line[3:] for line in lines)
 
 
@@ -154,11 +155,12 @@ def few(names: list[str] | tuple[str, ...]) -> str:
 
 def absent_submodules(wanted: Wanted, state: State) -> list[str]:
     """Return the submodules of which there is no file."""
-    return [path for path in state.missing if not any(_files(wanted.place / path))]
+    return [path for path in state.missing if not has_files(wanted.place / path)]
 
 
-def _files(place: Path) -> Iterator[Path]:
-    return (each for each in place.glob("*") if each.name != ".git") if place.is_dir() else iter(())
+def has_files(place: Path) -> bool:
+    """Tell whether there is anything in a folder but what makes it a repository."""
+    return place.is_dir() and any(each.name != ".git" for each in place.glob("*"))
 
 
 def is_empty_clone(place: Path) -> bool:

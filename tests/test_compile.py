@@ -18,7 +18,7 @@ import pytest
 from idf_standin import HOME, RAW, StandIn, commit, write
 
 from esp_at_tools.firmware.firmware import Firmware
-from esp_at_tools.workspace import compile_errors, overflow
+from esp_at_tools.workspace import compile_errors, compile_variant, overflow
 from esp_at_tools.workspace.checkout import Checkout
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the stand-in is a shell script in part")
@@ -227,6 +227,20 @@ def test_a_saved_overlay_is_applied(cli, checkout: Path) -> None:
     assert "CONFIG_OTHER=y\n" in text
     assert cli("build", "--module", "MINI-2").status == 0
     assert "CONFIG_OTHER" not in (checkout / "sdkconfig").read_text()
+
+
+def test_an_sdkconfig_that_is_given_comes_back_with_its_module(checkout: Path, tmp_path: Path) -> None:
+    opened = Checkout.open(checkout)
+    one, two = opened.module("MINI-1"), opened.module("MINI-2")
+    compile_variant.switch(opened, one, silence=False)
+    write(checkout / "sdkconfig", "CONFIG_OLD=y\n")
+    write(tmp_path / "given", "CONFIG_GIVEN=y\n")
+    said = compile_variant.take_sdkconfig(opened, tmp_path / "given")
+    assert said == ("sdkconfig of ESP32C3-MINI-1 is kept as sdkconfig.ESP32C3-MINI-1.replaced",)
+    compile_variant.switch(opened, two, silence=False)
+    compile_variant.switch(opened, one, silence=False)
+    assert (checkout / "sdkconfig").read_text() == "CONFIG_GIVEN=y\n"
+    assert (checkout / "sdkconfig.ESP32C3-MINI-1.replaced").read_text() == "CONFIG_OLD=y\n"
 
 
 def test_an_sdkconfig_that_is_not_utf_8_stays(cli, checkout: Path) -> None:

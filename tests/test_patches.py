@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from idf_standin import GIT_ENVIRONMENT, commit, git, write
 
-from esp_at_tools.errors import FormatError, InputError
+from esp_at_tools.errors import ExternalToolError, FormatError, InputError
 from esp_at_tools.formats.sdkconfig import Sdkconfig
 from esp_at_tools.workspace.patch_diff import read_diff
 from esp_at_tools.workspace.patch_list import AFTER, BEFORE, Patch
@@ -80,6 +80,20 @@ class Tree:
 @pytest.fixture
 def tree(tmp_path) -> Tree:
     return Tree(tmp_path / "at")
+
+
+def test_a_patch_that_git_refuses_at_last_takes_the_others_back(tree):
+    tree.edit("main/a.c", 10)
+    first = tree.patch("first.patch")
+    write(tree.root / "elsewhere/c.c", "".join(LINES))
+    (tree.idf / "linked").symlink_to(tree.root / "elsewhere")
+    write(tree.root / "patches/second.patch", first.source.read_text().replace("main/a.c", "linked/c.c"))
+    second = tree.listed("second.patch")
+    before = tree.files()
+    assert tree.states(first, second) == ["missing", "missing"]
+    with pytest.raises(ExternalToolError, match="beyond a symbolic link"):
+        apply_patches(tree.ground, [first, second])
+    assert tree.files() == before
 
 
 def test_missing_applied_and_taken_back(tree):

@@ -20,6 +20,8 @@ from esp_at_tools.workspace.checkout import MODULE_INFO, Checkout, CheckoutModul
 BUILD = "build"
 SDKCONFIG = "sdkconfig"
 _UNKNOWN = "kept"
+_REPLACED = ".replaced"
+"""Ends the name of an ``sdkconfig`` that does not come back with its module: another is in use instead."""
 _APPLIED = "sdkconfig.overlay.applied"
 """The options of the overlay that ``sdkconfig`` has, in the build folder."""
 _MAX_SDKCONFIG = 4 << 20
@@ -65,11 +67,17 @@ def _current(checkout: Checkout) -> str:
     return variant_name(info.module, silence=info.silence) if info else ""
 
 
-def _set_aside(place: Path, owner: str) -> list[str]:
-    """Rename a file or folder after the module to which it belongs."""
+def _set_aside(place: Path, owner: str, ending: str = "") -> list[str]:
+    """Rename a file or folder after the module to which it belongs.
+
+    Args:
+        place: the file or folder.
+        owner: of :func:`_current`.
+        ending: of its new name; without one it comes back with its module.
+    """
     if not os.path.lexists(place) or (place.is_dir() and not any(place.iterdir())):
         return []
-    name = f"{place.name}.{owner or _UNKNOWN}"
+    name = f"{place.name}.{owner or _UNKNOWN}{ending}"
     names = [name, *(f"{name}-{number}" for number in range(2, _MAX_KEPT))]
     kept = next((place.with_name(each) for each in names if not os.path.lexists(place.with_name(each))), None)
     if kept is None:
@@ -91,7 +99,10 @@ def take_sdkconfig(checkout: Checkout, given: Path) -> tuple[str, ...]:
     place = checkout.root / SDKCONFIG
     if place.is_file() and place.read_bytes() == data:
         return ()
-    said = _set_aside(place, _current(checkout))
+    try:
+        said = _set_aside(place, _current(checkout), _REPLACED)
+    except OSError as error:
+        raise InputError(f"{place}: cannot be renamed: {error.strerror}", "check the folder") from error
     write_file(place, data)
     return tuple(said)
 

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from esp_at_tools.errors import FormatError, InputError
+from esp_at_tools.errors import EspAtError, FormatError, InputError
 from esp_at_tools.files import write_file
 from esp_at_tools.formats.sdkconfig import Sdkconfig
 from esp_at_tools.workspace.git import Git
@@ -134,16 +134,26 @@ def apply_patches(ground: Ground, patches: Iterable[Patch]) -> tuple[PatchState,
     Raises:
         InputError: a patch does not fit; the message names the file and the hunk, and nothing is changed.
         FormatError: one is no patch.
-        ExternalToolError: git failed.
+        ExternalToolError: git failed; what was applied by then is taken back.
     """
     states = patch_states(ground, patches)
     refused = [state for state in states if state.state == CONFLICTING]
     if refused:
         more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
         raise InputError(f"{refused[0].message}{more}", refused[0].hint)
-    for state in states:
-        if state.state == MISSING:
-            _put(ground, state.patch)
+    done: list[PatchState] = []
+    try:
+        for state in states:
+            if state.state == MISSING:
+                _put(ground, state.patch)
+                done.append(state)
+    except (EspAtError, OSError):
+        for state in reversed(done):
+            _take_back(ground, state)
+            marker = ground.marker(state.patch)
+            if marker is not None and not state.marked:
+                marker.unlink(missing_ok=True)
+        raise
     return states
 
 

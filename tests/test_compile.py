@@ -402,6 +402,8 @@ def test_a_map_tells_sizes(tmp_path: Path) -> None:
     )
     assert overflow.map_pieces(path) == {"libmqtt.a(mqtt_client.c.obj)": 0x20}
     assert overflow.map_pieces(tmp_path / "none.map") == {}
+    path.write_bytes(b" .text 0x0000000042000000 0x20 /x/libm\xe9.a(a.c.obj)\n")
+    assert overflow.map_pieces(path) == {"libm\ufffd.a(a.c.obj)": 0x20}
 
 
 @pytest.mark.parametrize(

@@ -315,6 +315,19 @@ def test_a_server_that_gives_no_single_commits(standin: StandIn, checkout: Path,
     assert look(wanted.place).head == standin.commit
 
 
+def test_a_connection_that_breaks_does_not_lead_to_the_whole_branch(checkout: Path, monkeypatch) -> None:
+    fetched = []
+
+    def follow(git: Git, *args: str, **_: object) -> None:
+        fetched.append(args)
+        raise git.failure(args, 128, "error: RPC failed; curl 92 HTTP/2 stream 5\nfatal: early EOF")
+
+    monkeypatch.setattr(Git, "follow", follow)
+    with pytest.raises(ExternalToolError, match="early EOF"):
+        idf.obtain(wanted_of(checkout), SILENT)
+    assert ["--depth=1" in args for args in fetched] == [True]
+
+
 def test_a_commit_that_the_branch_has_not(checkout: Path) -> None:
     wanted = dataclasses.replace(wanted_of(checkout), commit="0123456789" * 4)
     with pytest.raises(EspAtError) as failed:

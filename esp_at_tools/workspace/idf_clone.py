@@ -28,7 +28,10 @@ from esp_at_tools.workspace.idf_state import (
     look,
 )
 
-_NO_NETWORK = re.compile(r"Could not resolve host|Connection refused|Failed to connect|timed out")
+_NO_NETWORK = re.compile(
+    r"Could not resolve host|Connection refused|Failed to connect|timed out"
+    r"|early EOF|RPC failed|Connection reset|unexpected disconnect|No space left"
+)
 """What git says where another way of asking would not help either."""
 _LOCK = "esp-at-tool.lock"
 _LOCAL = ("-c", "protocol.file.allow=always")

@@ -191,7 +191,8 @@ def map_pieces(path: Path) -> dict[str, int]:
     begin = data.find(_MEMORY_MAP)  # before it stands what the linker has left out
     for match in _PIECE.finditer(data, max(begin, 0)):
         if int(match[1], 16):  # debug information has no address
-            found[f"{match[3].decode()}({match[4].decode('ascii', 'replace')})"] += int(match[2], 16)
+            archive, member = (match[group].decode("ascii", "replace") for group in (3, 4))
+            found[f"{archive}({member})"] += int(match[2], 16)
     return dict(found)
 
 

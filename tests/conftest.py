@@ -41,6 +41,13 @@ def shared() -> Path:
     return shared_or_skip()
 
 
+@pytest.fixture(autouse=True)
+def _no_terminal_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget the size of a terminal, which a parallel run hands to its workers."""
+    for name in ("COLUMNS", "LINES"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @dataclass(frozen=True)
 class Result:
     """What a run of the program left."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builders
 import pytest
-from at_modules import be_impatient
+from at_modules import impatient_host
 from at_simulator import AtModule, PtyModule
 
 from esp_at_tools.firmware.firmware import Firmware
@@ -50,8 +50,7 @@ def test_every_way_gives_the_same_partition(cli, tmp_path, made):
 
 @pytest.mark.parametrize("sysmfg", [True, False])
 def test_a_running_module_gets_the_same(cli, tmp_path, made, monkeypatch, sysmfg):
-    be_impatient(monkeypatch)
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    impatient_host(tmp_path, monkeypatch)
     image = tmp_path / "old" / "factory" / "factory_MINI-1.bin"
     place = Firmware.open(image).places["mfg_nvs"]
     with PtyModule(AtModule(bytearray(image.read_bytes()), sysmfg=sysmfg)) as board:

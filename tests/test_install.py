@@ -328,6 +328,14 @@ def test_a_connection_that_breaks_does_not_lead_to_the_whole_branch(checkout: Pa
     assert ["--depth=1" in args for args in fetched] == [True]
 
 
+def test_a_password_in_an_address_is_not_printed(cli, checkout: Path) -> None:
+    mirror = "http://me:hush-hush@127.0.0.1:9/group"
+    done = cli("install", "--project", checkout, "--module", "MINI-1", "--mirror", mirror, "-v")
+    assert done.status == 4
+    assert "http://***@127.0.0.1:9/group/" in done.out
+    assert "hush-hush" not in done.out + done.err
+
+
 def test_a_commit_that_the_branch_has_not(checkout: Path) -> None:
     wanted = dataclasses.replace(wanted_of(checkout), commit="0123456789" * 4)
     with pytest.raises(EspAtError) as failed:

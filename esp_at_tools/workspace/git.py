@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,8 @@ from esp_at_tools.errors import ExternalToolError
 
 _MAX_SAID = 2000
 """Characters of git's messages that an error repeats; git puts the reason last."""
+
+_CREDENTIALS = re.compile(r"(https?://)[^/@\s'\"]+@", re.IGNORECASE)
 
 _LOCAL = (
     "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR",
@@ -111,7 +114,7 @@ class Git:
         last: list[str] = []
         with process:
             try:
-                for text in _lines(process.stdout):
+                for text in map(without_credentials, _lines(process.stdout)):
                     last = [*last[-20:], text]
                     line(text)
             except BaseException:
@@ -122,8 +125,8 @@ class Git:
 
     def failure(self, args: tuple[str, ...], status: int, said: str) -> ExternalToolError:
         """Return the error for a run that failed."""
-        text = said.strip()[-_MAX_SAID:] or f"exit status {status}"
-        command = " ".join(["git", *args])[:200]
+        text = without_credentials(said.strip())[-_MAX_SAID:] or f"exit status {status}"
+        command = without_credentials(" ".join(["git", *args]))[:200]
         return ExternalToolError(f"{command}, in {self.folder}: {text}", _hint(text))
 
     # --- what is asked of it again and again ------------------------------------------------------------
@@ -173,6 +176,11 @@ class Git:
             return ExternalToolError("git is not installed", "'esp-at-tool doctor' says how to install it")
         reason = getattr(error, "strerror", None) or str(error)
         return ExternalToolError(f"git cannot run in {self.folder}: {reason}", "check the folder")
+
+
+def without_credentials(text: str) -> str:
+    """Return a text in which the addresses have no user name, password or token."""
+    return _CREDENTIALS.sub(r"\1***@", text)
 
 
 def _lines(stream: IO[bytes] | None) -> Iterator[str]:

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from esp_at_tools.errors import ExternalToolError, InputError
 from esp_at_tools.workspace import idf_clone
 from esp_at_tools.workspace.checkout import REDIRECTIONS
-from esp_at_tools.workspace.git import Git
+from esp_at_tools.workspace.git import Git, without_credentials
 from esp_at_tools.workspace.idf_state import (
     Follow,
     State,
@@ -175,7 +175,8 @@ def _fetch_here(git: Git, wanted: Wanted, follow: Follow) -> None:
         git.follow("fetch", "--progress", wanted.repository, wanted.reference, line=follow.line)
     if not git.has_commit(wanted.commit):
         raise ExternalToolError(
-            f"{wanted.repository}: {wanted.reference} has no commit {wanted.commit}", "check IDF_VERSION"
+            f"{without_credentials(wanted.repository)}: {wanted.reference} has no commit {wanted.commit}",
+            "check IDF_VERSION",
         )
 
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from esp_at_tools.errors import EspAtError, ExternalToolError, InputError
-from esp_at_tools.workspace.git import Git
+from esp_at_tools.workspace.git import Git, without_credentials
 from esp_at_tools.workspace.idf_state import (
     Follow,
     Wanted,
@@ -51,7 +51,7 @@ def clone(wanted: Wanted, follow: Follow) -> str:
     git = Git(partial)
     follow.step(
         f"{'going on with the clone of' if resumed else 'cloning'} {wanted.name} {wanted.reference}"
-        f" ({wanted.commit[:10]}) from {wanted.repository}"
+        f" ({wanted.commit[:10]}) from {without_credentials(wanted.repository)}"
     )
     git.run("init", "--quiet")
     with _claimed(partial, wanted), _tidied(git, wanted):
@@ -183,7 +183,7 @@ def _fetch(git: Git, wanted: Wanted, follow: Follow) -> None:
             git.follow("fetch", "--progress", "--no-tags", "origin", reference, line=follow.line)
     if not git.has_commit(wanted.commit):
         raise ExternalToolError(
-            f"{wanted.repository}: {reference} has no commit {wanted.commit}",
+            f"{without_credentials(wanted.repository)}: {reference} has no commit {wanted.commit}",
             "check IDF_VERSION; a mirror may not have it yet",
         )
     if not wanted.whole:

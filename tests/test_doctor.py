@@ -312,7 +312,7 @@ def test_a_checkout_that_is_ready(cli, checkout):
     checks = looked(cli, "--module", MODULE, status=0)
     assert checks["idf_submodules"]["found"] == "all"
     assert checks["patches"]["found"] == "none"
-    assert "Nothing stands against a build for ESP32C3/MINI-1." in cli("doctor", "--module", MODULE).out
+    assert "Nothing stands against a build for ESP32C3/MINI-1." in cli("doctor", "-m", MODULE).out
     write(idf / "tools/tools.json", json.dumps(TOOLS))
     checks = looked(cli, "--module", MODULE)
     assert "riscv32-esp-elf esp-14: missing; roms 2024: missing" in checks["idf_tools"]["problem"]

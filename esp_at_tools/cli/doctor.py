@@ -22,7 +22,7 @@ _STYLES: dict[Level, str] = {"ok": "green", "note": "blue", "warning": "yellow",
 
 @click.command("doctor", short_help="Say what a build needs, what is missing, and how to mend it.")
 @click.option("--project", type=PATH, metavar="DIR", help="The checkout.  [default: the current folder]")
-@click.option("--module", "name", metavar="NAME", help="The module.  [default: the one last built for]")
+@click.option("--module", "-m", "name", metavar="NAME", help="The module.  [default: the one last built for]")
 @click.option("--idf", type=PATH, metavar="DIR", help="The ESP-IDF.  [default: the one in the checkout]")
 @json_option
 @talk_options

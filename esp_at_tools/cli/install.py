@@ -66,8 +66,9 @@ def command(
     """Install what a module of an esp-at checkout is compiled with, and prepare the checkout for it.
 
     ESP-IDF is cloned into esp-idf/ of the checkout at the commit that the module is built with, and its tools
-    and Python packages go where ESP-IDF keeps them (IDF_TOOLS_PATH, else ~/.espressif). An interrupted run
-    goes on where it stopped. Without --module the terminal asks, unless the checkout is prepared already.
+    and Python packages go where ESP-IDF keeps them (IDF_TOOLS_PATH, else ~/.espressif). Run again
+    after an interruption, it keeps what is complete. Without --module the terminal asks, unless the checkout
+    is prepared already.
     Nothing is installed into the system; what is missing there is listed with the command for it.
     """
     from esp_at_tools.workspace.compile import Sources, check_paths, synchronise, wanted_idf

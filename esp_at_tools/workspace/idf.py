@@ -208,6 +208,8 @@ def use_existing(wanted: Wanted, folder: Path) -> str:
         InputError: it is no ESP-IDF, not that commit, lacks submodules, or something stands in the place.
     """
     reason = why_not(wanted, folder)
+    if reason.endswith("is no clone of ESP-IDF"):
+        raise InputError(reason, "give the folder of one that git has cloned, or leave it out")
     if reason:
         raise InputError(
             f"{reason}; the AT library may fail with another one",

@@ -25,6 +25,7 @@ from esp_at_tools.batch.job import Job, Kind
 from esp_at_tools.batch.maker import Chunks, Made, Maker
 from esp_at_tools.batch.manifest import told
 from esp_at_tools.errors import EspAtError, InputError
+from esp_at_tools.interrupts import deaf_to_interrupts
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -252,7 +253,7 @@ def _started(job: Job, processes: int) -> Iterator[_Pool]:
             ours, theirs = context.Pipe()
             process = context.Process(target=_work, args=(theirs, job), daemon=True)
             workers.append((ours, process))
-            with _deaf():
+            with deaf_to_interrupts():  # who began the run hears it for all
                 process.start()
             theirs.close()
         yield _Pool(workers)
@@ -269,21 +270,6 @@ def _started(job: Job, processes: int) -> Iterator[_Pool]:
                 process.join(_END_TIMEOUT)
                 process.terminate()
                 process.join()
-
-
-@contextlib.contextmanager
-def _deaf() -> Iterator[None]:
-    """Ignore Ctrl-C, which a process that is started now inherits: who began the run hears it for all."""
-    import signal
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _work(pipe: Connection, job: Job) -> None:

@@ -6,19 +6,17 @@ Source: ``main``, ``at_submodules_update``, ``at_patch_if_config``, ``at_patch_e
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import signal
 import subprocess
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from esp_at_tools.errors import ExternalToolError, InputError
 from esp_at_tools.files import write_file
 from esp_at_tools.formats.sdkconfig import Sdkconfig
+from esp_at_tools.interrupts import deaf_to_interrupts
 from esp_at_tools.workspace import compile_errors
 from esp_at_tools.workspace.checkout import IDF, READ_VARIABLES, Checkout, CheckoutModule
 from esp_at_tools.workspace.compile_process import run_followed
@@ -281,17 +279,5 @@ def run_interactive(
         )
     except OSError as error:
         raise ExternalToolError(f"{command[0]}: cannot be started: {error.strerror}", "") from error
-    with _deaf_to_interrupts():  # the program has got it too, and decides what that means
+    with deaf_to_interrupts():  # the program has got it too, and decides what that means
         return process.wait()
-
-
-@contextlib.contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -328,3 +328,27 @@ def _commit_all(outputs: Iterable[Staged]) -> None:
                     output.commit()
     except InputError as error:
         raise InputError(error.message, progress.hint) from error
+
+
+@contextlib.contextmanager
+def made_folders(folders: Iterable[Path]) -> Iterator[None]:
+    """Make the folders that are missing, outer ones first; on an error in the block they are removed again.
+
+    Raises:
+        InputError: one cannot be made.
+    """
+    made: list[Path] = []
+    try:
+        for folder in folders:
+            if not folder.is_dir():
+                folder.mkdir()
+                made.append(folder)
+        yield
+    except BaseException as error:
+        for folder in reversed(made):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        if isinstance(error, OSError):
+            reason = error.strerror or str(error)
+            raise InputError(f"{error.filename}: cannot be made: {reason}", "nothing was written") from error
+        raise

@@ -477,3 +477,14 @@ def test_clean_removes_the_copy_of_a_patch_that_never_was_in(cli, patched):
     write(patched / "esp-idf/readme.patch", text)
     assert cli("clean").out == "readme.patch  copy removed  (esp-idf)\n"
     assert not (patched / "esp-idf/readme.patch").exists()
+
+
+def test_tokens_that_a_killed_build_has_left(cli, checkout):
+    from esp_at_tools.workspace.ota_tokens import _MARK, HEADER
+
+    header = write(checkout / HEADER, "#pragma once\n")
+    assert "OTA tokens" not in cli("doctor", "-m", "MINI-1").out
+    header.write_bytes(header.read_bytes() + _MARK + b'#define TOKEN "abc123"\n')
+    done = cli("doctor", "-m", "MINI-1")
+    assert "git would commit them" in done.out
+    assert "abc123" not in done.out + done.err

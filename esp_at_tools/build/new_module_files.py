@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from esp_at_tools import files
 from esp_at_tools.catalog.factory_params import Value
@@ -50,7 +49,7 @@ def write_files(made: NewFiles) -> None:
     if not made.root.parent.is_dir():
         raise InputError(f"{made.root}: its folder does not exist", f"create {made.root.parent} first")
     missing = {name: data for name, data in made.new.items() if not is_written(made.root / name, data)}
-    with _folders(made), files.written_together() as pending:
+    with files.made_folders(_folders(made)), files.written_together() as pending:
         for name, content in (*missing.items(), *made.changed.items()):
             target = files.check_output(made.root / name)
             pending.append(StagedFile(target, files.stage_file(target, [content], private=False)))
@@ -71,31 +70,11 @@ def is_written(path: Path, content: bytes) -> bool:
     return False
 
 
-@contextlib.contextmanager
-def _folders(made: NewFiles) -> Iterator[None]:
-    """Make the folders that are missing, and remove them again on an error."""
-    fresh: list[Path] = []
-    try:
-        for name in made.new:
-            parents = [*(made.root / name).relative_to(made.root).parents][:-1]
-            for folder in (made.root, *(made.root / parent for parent in reversed(parents))):
-                if not folder.is_dir():
-                    folder.mkdir()
-                    fresh.append(folder)
-        yield
-    except OSError as error:
-        _remove(fresh)
-        reason = error.strerror or str(error)
-        raise InputError(f"{error.filename}: cannot be made: {reason}", "nothing was written") from error
-    except BaseException:
-        _remove(fresh)
-        raise
-
-
-def _remove(folders: list[Path]) -> None:
-    for folder in reversed(folders):
-        with contextlib.suppress(OSError):
-            folder.rmdir()
+def _folders(made: NewFiles) -> Iterator[Path]:
+    """Yield the folders in which new files stand, outer ones first."""
+    yield made.root
+    for name in made.new:
+        yield from (made.root / parent for parent in reversed([*PurePath(name).parents][:-1]))
 
 
 def table_csv(table: PartitionTable, heading: str) -> bytes:

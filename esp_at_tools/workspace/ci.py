@@ -10,16 +10,15 @@ Source: chapter "Compile ESP-AT project on the web" of the ESP-AT user guide, ``
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from esp_at_tools.catalog.data import templates_folder
 from esp_at_tools.errors import InputError
-from esp_at_tools.files import write_file
+from esp_at_tools.files import made_folders, write_file
 from esp_at_tools.workspace.checkout import Checkout, CheckoutModule, is_checkout
 from esp_at_tools.workspace.ota_tokens import KEY_VARIABLES, TABLE, alias_of, variables_of
 
@@ -223,28 +222,8 @@ def write_workflow(workflow: Workflow, *, force: bool = False) -> None:
         if workflow.provider == "gitlab":
             hint += ", which Settings > CI/CD of the project can name"
         raise InputError(f"{path}: exists already", hint)
-    with _made(workflow.folders):
+    with made_folders(workflow.folders):
         write_file(path, workflow.text.encode("utf-8"))
-
-
-@contextlib.contextmanager
-def _made(folders: Iterable[Path]) -> Iterator[None]:
-    """Make the folders that are missing; when the block fails, they are removed again."""
-    made: list[Path] = []
-    try:
-        for folder in folders:
-            if not folder.is_dir():
-                folder.mkdir()
-                made.append(folder)
-        yield
-    except BaseException as error:
-        for folder in reversed(made):
-            with contextlib.suppress(OSError):
-                folder.rmdir()
-        if isinstance(error, OSError):
-            reason = error.strerror or str(error)
-            raise InputError(f"{error.filename}: cannot be made: {reason}", "nothing was changed") from error
-        raise
 
 
 # --- modules -------------------------------------------------------------------------------------

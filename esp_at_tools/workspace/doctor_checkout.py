@@ -35,6 +35,7 @@ from esp_at_tools.workspace.environment import (
 )
 from esp_at_tools.workspace.git import Git
 from esp_at_tools.workspace.idf_state import State, few, look, modified
+from esp_at_tools.workspace.ota_tokens import HEADER, holds_tokens
 from esp_at_tools.workspace.patches import (
     APPLIED,
     CONFLICTING,
@@ -120,6 +121,7 @@ def examine(patient: Patient) -> tuple[Check, ...]:
     found += _disk(patient, idf, ready=bool(has_list and not _absent(tools)))
     if patient.checkout:
         found += _checkout(patient, patient.checkout)
+        found += _left_tokens(patient.checkout)
     if place and has_git:
         found += _idf(patient, place)
     if environment:
@@ -343,6 +345,17 @@ def _patches(patient: Patient, checkout: Checkout, module: CheckoutModule) -> Ch
         problem = "\n".join(state.message for state in conflicts[:_SHOWN])
         return Check("patches", title, needed, found, "error", problem, conflicts[0].hint)
     return _stale(patient, title, needed, found, states)
+
+
+def _left_tokens(checkout: Checkout) -> list[Check]:
+    """Return a row if a build that was killed has left OTA tokens in the sources."""
+    if not holds_tokens(checkout.root):
+        return []
+    problem = f"a build was killed while OTA tokens stood in {HEADER}: git would commit them"
+    return [
+        Check("tokens", "OTA tokens", "none", "in the header", "warning", problem,
+              "the next build takes them out; until then, commit nothing there"),
+    ]  # fmt: skip
 
 
 def _stale(patient: Patient, title: str, needed: str, found: str, states: tuple[PatchState, ...]) -> Check:

@@ -22,7 +22,7 @@ from esp_at_tools.files import write_file
 from esp_at_tools.formats.sdkconfig import Sdkconfig
 from esp_at_tools.workspace.git import Git
 from esp_at_tools.workspace.patch_diff import TouchedFile, read_diff
-from esp_at_tools.workspace.patch_list import AFTER, Patch
+from esp_at_tools.workspace.patch_list import Patch
 
 APPLIED = "applied"
 INCLUDED = "included"
@@ -481,8 +481,3 @@ def _committed(path: Path) -> bytes | None:
         folder = folder.parent
     said = Git(folder).ask("show", f"HEAD:./{path.relative_to(folder).as_posix()}")
     return said.out if not said.status else None
-
-
-def needs_config(patches: Iterable[Patch]) -> bool:
-    """Tell whether some patch goes in only after the sdkconfig is made."""
-    return any(patch.when == AFTER for patch in patches)

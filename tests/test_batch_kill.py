@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import multiprocessing
 import os
@@ -9,6 +10,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from datetime import datetime, timezone
 from pathlib import Path
@@ -16,8 +18,9 @@ from pathlib import Path
 import batches
 import pytest
 
-from esp_at_tools.batch import worker
+from esp_at_tools.batch import folder, worker
 from esp_at_tools.batch.job import Job
+from esp_at_tools.errors import InputError
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
 
@@ -174,6 +177,58 @@ def test_an_interruption_does_not_wait_for_what_is_under_way(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert [child.exitcode for child in children] == [-signal.SIGTERM] * 2
+
+
+def test_processes_end_with_the_one_that_began_the_run(tmp_path):
+    """Forked ones have its ends of their pipes, and its lock of the folder, until they let go of them."""
+    script = """
+import os, signal, sys, threading
+from datetime import datetime, timezone
+from pathlib import Path
+from esp_at_tools.batch import folder, worker
+from esp_at_tools.batch.job import Job
+from esp_at_tools.errors import InputError
+here = Path(sys.argv[1])
+with folder.work_folder(here / "out", None):
+    job = Job(here / "in.bin", here, here, datetime.now(timezone.utc), ("mfg_nvs",))
+    with worker._started(job, 2) as pool:
+        print(worker._start_method(), flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+    batches.make(tmp_path, 1)
+    (tmp_path / "out").mkdir()
+    # Its output ends when the last process that has it does.
+    with subprocess.Popen([sys.executable, "-c", script, tmp_path], stdout=subprocess.PIPE) as running:
+        told, _ = running.communicate(timeout=60)
+    assert running.returncode == -signal.SIGKILL
+    assert told.decode().strip() == ("fork" if sys.platform == "linux" else "spawn")
+    with folder.work_folder(tmp_path / "out", None):
+        pass
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_has_no_lock(tmp_path):
+    with folder.work_folder(tmp_path, None):
+        (lock,) = folder._LOCKS
+        child = os.fork()
+        if not child:
+            with contextlib.suppress(OSError):
+                os.fstat(lock)
+                os._exit(1)
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        with pytest.raises(InputError, match="another run"), folder.work_folder(tmp_path, None):
+            pass  # this one still has it
+    assert not folder._LOCKS
+
+
+def test_a_process_with_threads_is_not_forked():
+    going_on = threading.Event()
+    thread = threading.Thread(target=going_on.wait)
+    thread.start()
+    assert worker._start_method() == "spawn"
+    going_on.set()
+    thread.join()
 
 
 def test_a_full_disk_is_told_and_can_be_gone_on_from(cli, tmp_path, monkeypatch):

@@ -1,14 +1,12 @@
-"""The parts of a batch: ids, addresses, tables of digests, flushing, progress."""
+"""The parts of a batch: ids, addresses, tables of digests, progress."""
 
 from __future__ import annotations
 
-import os
 import random
 
 import pytest
 
 from esp_at_tools.batch.digests import DigestTable
-from esp_at_tools.batch.flush import Flusher
 from esp_at_tools.batch.ids import MAX_ID_SIZE, check_id, check_mac, id_digest, mac_digest, shard_of
 from esp_at_tools.batch.run import Progress
 from esp_at_tools.cli.batch_progress import described, duration
@@ -128,26 +126,6 @@ def test_a_table_of_digests_is_a_dict():
     assert len(table) == len(known)
     assert all(table.get(digest) == row for digest, row in known.items())
     assert table.get(id_digest("absent")) == 0
-
-
-def test_flushing_with_and_without_the_system_call(tmp_path, monkeypatch):
-    flusher = Flusher()
-    slow = Flusher()
-    slow._all_at_once = None
-    for each in (flusher, slow):
-        descriptors = [os.open(tmp_path / f"{number}", os.O_WRONLY | os.O_CREAT) for number in range(3)]
-        each.flush(descriptors)
-        each.flush([])
-        for descriptor in descriptors:
-            os.close(descriptor)
-        with pytest.raises(OSError, match="Bad file descriptor"):
-            each.flush(descriptors)
-    seconds = iter([0.0, 9.0])
-    monkeypatch.setattr("time.monotonic", lambda: next(seconds))
-    if flusher._all_at_once is not None:
-        flusher._all_at_once = lambda _descriptor: None
-        flusher.flush([1, 2])
-        assert flusher._all_at_once is None  # somebody else writes a lot: not again
 
 
 def test_progress():

@@ -1,7 +1,8 @@
-"""Flushing many new files to disk at once.
+"""Flushing many new files to disk at once, while the next ones are being made.
 
 To flush them one after the other makes a journalling file system commit its journal for each; to flush
-the file system takes one commit for all of them, and a third of the time.
+the file system takes one commit for all of them, and a third of the time. Most of it is waiting, so it
+happens in a thread: where the disk is slower than the devices are made, more of them are flushed together.
 """
 
 from __future__ import annotations
@@ -10,35 +11,150 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from esp_at_tools.errors import EspAtError, InputError
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 _SLOW = 5.0
 """Seconds after which somebody else must have written a lot, for which there is no need to wait again."""
 _TELLS_ERRORS = (5, 8)
 """The first Linux whose ``syncfs`` tells that something could not be written."""
+_MOST_WAITING = 8
+"""Groups that may wait until those before them are flushed."""
+
+_Made = TypeVar("_Made")
 
 
 class Flusher:
-    """Flushes groups of files, in the way that suits the system."""
+    """Flushes files of one folder and those below it, in the way that suits the system.
 
-    def __init__(self) -> None:
+    Args:
+        folder: it must exist.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+
+    def __init__(self, folder: Path) -> None:
         """Find out what there is."""
+        self._folder = -1
         self._all_at_once = _syncfs()
+        if self._all_at_once is not None:
+            # Opened before anything is written: what fails from now on is told to this descriptor.
+            self._folder = os.open(folder, os.O_RDONLY)
+        self._thread: ThreadPoolExecutor | None = None
+        self._under_way: Future[None] | None = None
 
-    def flush(self, descriptors: Sequence[int]) -> None:
-        """Flush files of one file system to disk; all that was written to them is safe afterwards.
+    def close(self) -> None:
+        """Wait for what is under way, be it of no use any more."""
+        if self._thread is not None:
+            self._thread.shutdown()
+        if self._folder >= 0:
+            os.close(self._folder)
+
+    @property
+    def busy(self) -> bool:
+        """Whether files are being flushed."""
+        return self._under_way is not None and not self._under_way.done()
+
+    def start(self, paths: Sequence[str]) -> None:
+        """Begin to flush files; the ones before must be finished."""
+        if self._thread is None:
+            from concurrent.futures import ThreadPoolExecutor
+
+            self._thread = ThreadPoolExecutor(1)
+        self._under_way = self._thread.submit(self.flush, paths)
+
+    def finish(self) -> None:
+        """Wait until the files are safe on disk.
+
+        Raises:
+            InputError: something could not be written.
+        """
+        try:
+            if self._under_way is not None:
+                self._under_way.result()
+        except OSError as error:
+            raise unwritable(error) from error
+        finally:
+            self._under_way = None
+
+    def flush(self, paths: Sequence[str]) -> None:
+        """Flush files to disk; all that was written to them is safe afterwards.
 
         Raises:
             OSError: something could not be written.
         """
-        if len(descriptors) > 1 and self._all_at_once is not None:
+        if len(paths) > 1 and self._all_at_once is not None:
             began = time.monotonic()
-            self._all_at_once(descriptors[0])
+            self._all_at_once(self._folder)
             if time.monotonic() - began > _SLOW:
                 self._all_at_once = None
             return
-        for descriptor in descriptors:
-            os.fsync(descriptor)
+        for path in paths:
+            descriptor = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+
+def flushed(
+    made: Iterable[_Made], paths: Callable[[_Made], Sequence[str]], folder: Path
+) -> Iterator[list[_Made]]:
+    """Return groups in their order, those together that are safe on disk together.
+
+    What is safe is returned before an error that ended ``made`` is raised.
+
+    Args:
+        made: the groups, whose files are complete and closed.
+        paths: tells a group's files.
+        folder: where they are, or below it.
+
+    Raises:
+        EspAtError: what ``made`` raises; or something could not be written.
+    """
+    source = iter(made)
+    under_way: list[_Made] = []
+    waiting: list[_Made] = []
+    failure: EspAtError | None = None
+    with contextlib.closing(Flusher(folder)) as flusher:
+
+        def turn() -> list[_Made]:
+            """Return what was under way, and begin with what waits."""
+            nonlocal under_way, waiting
+            flusher.finish()
+            safe, under_way, waiting = under_way, waiting, []
+            flusher.start([path for each in under_way for path in paths(each)])
+            return safe
+
+        while failure is None:
+            try:
+                waiting.append(next(source))
+            except StopIteration:
+                break
+            except EspAtError as error:
+                failure = error
+                break
+            if (not flusher.busy or len(waiting) >= _MOST_WAITING) and (safe := turn()):
+                yield safe
+        while under_way or waiting:
+            if safe := turn():
+                yield safe
+        flusher.finish()
+    if failure is not None:
+        raise failure
+
+
+def unwritable(error: OSError) -> InputError:
+    """Return what to tell of a disk that takes no more."""
+    reason = error.strerror or str(error)
+    return InputError(f"the output cannot be written: {reason}", "mend that, then go on with --resume")
 
 
 def _syncfs() -> Callable[[int], None] | None:

@@ -230,6 +230,7 @@ def work_folder(folder: Path, shard: tuple[int, int] | None) -> Iterator[Path]:
         finally:
             shutil.rmtree(base, ignore_errors=True)
             if lock is not None:
+                _LOCKS.discard(lock)
                 os.close(lock)
     except OSError as error:
         reason = error.strerror or str(error)
@@ -254,4 +255,19 @@ def _locked(base: Path) -> int | None:
         raise InputError(
             f"{base.parent}: another run is at work on it", "wait for it, or give each shard its own number"
         ) from error
+    _LOCKS.add(descriptor)
     return descriptor
+
+
+_LOCKS: set[int] = set()
+"""Locks that this process holds. A forked one would hold them after this one was killed."""
+
+
+def _drop_locks() -> None:
+    for descriptor in _LOCKS:
+        os.close(descriptor)
+    _LOCKS.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_drop_locks)

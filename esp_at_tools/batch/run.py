@@ -18,6 +18,7 @@ from esp_at_tools import files
 from esp_at_tools.batch import folder as folders
 from esp_at_tools.batch.devices import ID, MAC, BadRow, Row, row_digest
 from esp_at_tools.batch.digests import DigestTable
+from esp_at_tools.batch.flush import flushed
 from esp_at_tools.batch.ids import check_id, check_mac, id_digest, mac_digest, shard_of, shown
 from esp_at_tools.batch.job import Emit, Job, output_name
 from esp_at_tools.batch.log import ManifestLog
@@ -207,8 +208,9 @@ class _Run:
         )  # fmt: skip
         with self._log.opened(self._work):
             self._began = time.monotonic()
-            for group, results in results_in_turn(job, self._groups(), self._processes()):
-                self._commit(group, results)
+            made = results_in_turn(job, self._groups(), self._processes())
+            for groups in flushed(made, self._staged, self._work):
+                self._commit(groups)
 
     def _processes(self) -> int:
         """Return how many processes work; unless told to, none is started for a few devices."""
@@ -302,21 +304,27 @@ class _Run:
 
     # --- files and lines out -------------------------------------------------------------------
 
-    def _commit(self, group: _Group, results: list[Result]) -> None:
-        """Give a group's outputs their names, then tell the manifest."""
-        made = iter(results)
+    def _staged(self, made: tuple[_Group, list[Result]]) -> list[str]:
+        """Return where a group's outputs are before they take their places."""
+        return [f"{self._work}/{output.staged}" for result in made[1] for output in result.outputs]
+
+    def _commit(self, groups: list[tuple[_Group, list[Result]]]) -> None:
+        """Give outputs that are safe on disk their names, then tell the manifest."""
         lines = []
-        for device, is_made in zip(group.devices, group.made, strict=True):
-            entry = self._placed(device, next(made)) if is_made else device
-            self.summary.progress.done += is_made and entry.ok
-            if not entry.ok:
-                self._note_failure(entry)
-            lines.append(encode(entry, self._kinds))
-        if results:
+        for group, results in groups:
+            made = iter(results)
+            for device, is_made in zip(group.devices, group.made, strict=True):
+                entry = self._placed(device, next(made)) if is_made else device
+                self.summary.progress.done += is_made and entry.ok
+                if not entry.ok:
+                    self._note_failure(entry)
+                lines.append(encode(entry, self._kinds))
+        if any(results for _, results in groups):
             self._sync_folders()
-        self._log.append(b"".join(lines), group.last)
+        last = groups[-1][0].last
+        self._log.append(b"".join(lines), last)
         progress = self.summary.progress
-        progress.row, progress.seconds = group.last, time.monotonic() - self._began
+        progress.row, progress.seconds = last, time.monotonic() - self._began
         self._watch(progress)
 
     def _placed(self, device: Entry, result: Result) -> Entry:

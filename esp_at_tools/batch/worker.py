@@ -1,6 +1,6 @@
 """Making a group of devices in one process, and several groups in several.
 
-A worker writes outputs to temporary names, hashes them and flushes them to disk; giving them their
+A worker writes outputs to temporary names and hashes them; flushing them to disk, giving them their
 names, and telling the manifest, is for the process that began the run.
 """
 
@@ -10,6 +10,7 @@ import contextlib
 import gc
 import hashlib
 import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from esp_at_tools import files
 from esp_at_tools.batch.devices import Row
-from esp_at_tools.batch.flush import Flusher
+from esp_at_tools.batch.flush import unwritable
 from esp_at_tools.batch.job import Job, Kind
 from esp_at_tools.batch.maker import Chunks, Made, Maker
 from esp_at_tools.batch.manifest import told
@@ -40,7 +41,7 @@ _END_TIMEOUT = 10.0
 
 @dataclass(frozen=True)
 class Output:
-    """A file that is complete on disk but does not stand in its place yet.
+    """A file that is complete but neither flushed nor in its place yet.
 
     Attributes:
         kind: what it is.
@@ -85,7 +86,6 @@ class Worker:
     def __init__(self, job: Job) -> None:
         """Open the firmware."""
         self._maker = Maker(job)
-        self._flusher = Flusher()
         # A folder of its own: two processes that make files in one folder wait for each other.
         self._own = f"{os.getpid()}"
         self._work = f"{job.work}{os.sep}{self._own}{os.sep}"
@@ -97,22 +97,12 @@ class Worker:
         Raises:
             InputError: an output cannot be written; that is no row's fault.
         """
-        opened: list[int] = []
         try:
-            results = [self._one(row, opened) for row in rows]
-            self._flusher.flush(opened)
+            return [self._one(row) for row in rows]
         except OSError as error:
-            reason = error.strerror or str(error)
-            raise InputError(
-                f"the output cannot be written: {reason}", "mend that, then go on with --resume"
-            ) from error
-        finally:
-            for descriptor in opened:
-                with contextlib.suppress(OSError):
-                    os.close(descriptor)
-        return results
+            raise unwritable(error) from error
 
-    def _one(self, row: Row, opened: list[int]) -> Result:
+    def _one(self, row: Row) -> Result:
         try:
             made = self._maker.make(row.values, thorough=row.number == 1)
         except EspAtError as error:
@@ -120,28 +110,31 @@ class Worker:
         except Exception as error:  # noqa: BLE001 - a bug; it is one row's, and its text may hold secrets
             bug = InputError(f"internal error: {type(error).__name__}", "this is a bug: please report it")
             return Result(error=told(bug, row.number, row.line))
-        return self._write(row, made, opened)
+        return self._write(row, made)
 
-    def _write(self, row: Row, made: Made, opened: list[int]) -> Result:
+    def _write(self, row: Row, made: Made) -> Result:
         outputs = []
         for kind, chunks in made.outputs.items():
             name = f"{row.number}.{kind}"
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-            descriptor = os.open(self._work + name, flags, files.SECRET_MODE)
-            opened.append(descriptor)
-            outputs.append(Output(kind, f"{self._own}/{name}", _write_all(descriptor, chunks)))
+            digest = _write_all(self._work + name, chunks)
+            outputs.append(Output(kind, f"{self._own}{os.sep}{name}", digest))
         end = f"{made.not_after.replace(tzinfo=None).isoformat()}Z" if made.not_after else ""
         return Result("", tuple(outputs), made.certificates, end, made.warnings)
 
 
-def _write_all(descriptor: int, chunks: Chunks) -> str:
-    """Write chunks and return their SHA-256."""
+def _write_all(path: str, chunks: Chunks) -> str:
+    """Write a new file and return its SHA-256."""
     digest = hashlib.sha256()
-    for chunk in chunks:
-        digest.update(chunk)
-        rest = memoryview(chunk)
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(path, flags, files.SECRET_MODE)
+    try:
+        for chunk in chunks:
+            digest.update(chunk)
+            rest = memoryview(chunk)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+    finally:
+        os.close(descriptor)
     return digest.hexdigest()
 
 
@@ -246,12 +239,15 @@ def _ended() -> InputError:
 def _started(job: Job, processes: int) -> Iterator[_Pool]:
     import multiprocessing
 
-    context: Any = multiprocessing.get_context("spawn")
+    method = _start_method()
+    context: Any = multiprocessing.get_context(method)
     workers: list[tuple[Connection, BaseProcess]] = []
     try:
         for _ in range(processes):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(theirs, job), daemon=True)
+            # A forked process has this one's ends of the pipes too, which would keep them open.
+            inherited = [pipe for pipe, _ in workers] + [ours] if method == "fork" else []
+            process = context.Process(target=_work, args=(theirs, job, inherited), daemon=True)
             workers.append((ours, process))
             with deaf_to_interrupts():  # who began the run hears it for all
                 process.start()
@@ -272,8 +268,15 @@ def _started(job: Job, processes: int) -> Iterator[_Pool]:
                 process.join()
 
 
-def _work(pipe: Connection, job: Job) -> None:
+def _start_method() -> str:
+    """Return the quickest way to start a process that is safe: a fork takes none of the threads along."""
+    return "fork" if sys.platform == "linux" and threading.active_count() == 1 else "spawn"
+
+
+def _work(pipe: Connection, job: Job, inherited: Iterable[Connection]) -> None:
     """Make groups until the other end of the pipe is closed, be it because its process was killed."""
+    for each in inherited:
+        each.close()
     gc.set_threshold(100_000)  # as in the process that began the run; there are next to no cycles
     groups: SimpleQueue[list[Row] | None] = SimpleQueue()
     threading.Thread(target=_receive, args=(pipe, groups), daemon=True).start()

@@ -1,0 +1,94 @@
+"""Flushing groups of files to disk while the next ones are made."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from esp_at_tools.batch import flush
+from esp_at_tools.batch.flush import Flusher
+from esp_at_tools.errors import InputError
+
+
+def test_flushing_with_and_without_the_system_call(tmp_path, monkeypatch):
+    paths = [str(tmp_path / f"{number}") for number in range(3)]
+    for path in paths:
+        Path(path).write_bytes(b"x")
+    flushed_one_by_one: list[int] = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda number: (flushed_one_by_one.append(number), fsync(number)))
+    with contextlib.closing(Flusher(tmp_path)) as flusher:
+        flusher.flush([])
+        flusher.flush(paths[:1])
+        assert len(flushed_one_by_one) == 1
+        flusher._all_at_once = None
+        flusher.flush(paths)
+        assert len(flushed_one_by_one) == 4
+        flusher.start([*paths, str(tmp_path / "absent")])
+        with pytest.raises(InputError, match="cannot be written: No such file"):
+            flusher.finish()
+        flusher.finish()  # told once
+        seconds = iter([0.0, 9.0])
+        monkeypatch.setattr("time.monotonic", lambda: next(seconds))
+        at_once: list[int] = []
+        flusher._all_at_once = at_once.append
+        flusher.flush(paths)
+        assert flusher._all_at_once is None  # somebody else writes a lot: not again
+        assert (len(at_once), len(flushed_one_by_one)) == (1, 7)
+
+
+class SlowDisk:
+    """Stands in for the system call; each flush takes until it is let go, unless it fails."""
+
+    def __init__(self, *, fails: int = 0) -> None:
+        self.count, self.fails = 0, fails
+
+    def __call__(self, _descriptor: int) -> None:
+        self.count += 1
+        time.sleep(0.02)
+        if self.count == self.fails:
+            raise OSError(5, "Input/output error")
+
+
+def groups(count: int, error: Exception | None = None) -> Iterator[int]:
+    yield from range(count)
+    if error is not None:
+        raise error
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 40])
+def test_groups_are_flushed_in_their_order_and_several_together(tmp_path, monkeypatch, count):
+    disk = SlowDisk()
+    monkeypatch.setattr(flush, "_syncfs", lambda: disk)
+    safe = list(flush.flushed(groups(count), lambda each: [f"{each}.a", f"{each}.b"], tmp_path))
+    assert [each for some in safe for each in some] == list(range(count))
+    assert all(safe)
+    if count == 40:
+        assert disk.count <= 2 + 40 / 4  # else they were flushed one by one
+        assert max(map(len, safe)) <= flush._MOST_WAITING + 1
+
+
+def test_what_was_made_before_an_error_is_flushed_and_told(tmp_path, monkeypatch):
+    disk = SlowDisk()
+    monkeypatch.setattr(flush, "_syncfs", lambda: disk)
+    safe: list[list[int]] = []
+    with pytest.raises(InputError, match="a row"):
+        safe.extend(flush.flushed(groups(5, InputError("a row", "")), lambda _: ["a", "b"], tmp_path))
+    assert [each for some in safe for each in some] == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("fails", [1, 2, 3])
+def test_what_could_not_be_flushed_is_not_told_as_safe(tmp_path, monkeypatch, fails):
+    disk = SlowDisk(fails=fails)
+    monkeypatch.setattr(flush, "_syncfs", lambda: disk)
+    safe: list[list[int]] = []
+    with pytest.raises(InputError, match="cannot be written: Input/output error"):
+        safe.extend(flush.flushed(groups(30), lambda _: ["a", "b"], tmp_path))
+    assert len(safe) == fails - 1
+    told = [each for some in safe for each in some]
+    assert told == list(range(len(told)))

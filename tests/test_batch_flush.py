@@ -42,6 +42,15 @@ def test_flushing_with_and_without_the_system_call(tmp_path, monkeypatch):
         assert (len(at_once), len(flushed_one_by_one)) == (1, 7)
 
 
+@pytest.fixture
+def two(tmp_path):
+    """Two files, which each group has."""
+    paths = [str(tmp_path / name) for name in "ab"]
+    for path in paths:
+        Path(path).write_bytes(b"x")
+    return lambda _group: paths
+
+
 class SlowDisk:
     """Stands in for the system call; each flush takes until it is let go, unless it fails."""
 
@@ -62,10 +71,10 @@ def groups(count: int, error: Exception | None = None) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 40])
-def test_groups_are_flushed_in_their_order_and_several_together(tmp_path, monkeypatch, count):
+def test_groups_are_flushed_in_their_order_and_several_together(tmp_path, monkeypatch, two, count):
     disk = SlowDisk()
     monkeypatch.setattr(flush, "_syncfs", lambda: disk)
-    safe = list(flush.flushed(groups(count), lambda each: [f"{each}.a", f"{each}.b"], tmp_path))
+    safe = list(flush.flushed(groups(count), two, tmp_path))
     assert [each for some in safe for each in some] == list(range(count))
     assert all(safe)
     if count == 40:
@@ -73,22 +82,22 @@ def test_groups_are_flushed_in_their_order_and_several_together(tmp_path, monkey
         assert max(map(len, safe)) <= flush._MOST_WAITING + 1
 
 
-def test_what_was_made_before_an_error_is_flushed_and_told(tmp_path, monkeypatch):
+def test_what_was_made_before_an_error_is_flushed_and_told(tmp_path, monkeypatch, two):
     disk = SlowDisk()
     monkeypatch.setattr(flush, "_syncfs", lambda: disk)
     safe: list[list[int]] = []
     with pytest.raises(InputError, match="a row"):
-        safe.extend(flush.flushed(groups(5, InputError("a row", "")), lambda _: ["a", "b"], tmp_path))
+        safe.extend(flush.flushed(groups(5, InputError("a row", "")), two, tmp_path))
     assert [each for some in safe for each in some] == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("fails", [1, 2, 3])
-def test_what_could_not_be_flushed_is_not_told_as_safe(tmp_path, monkeypatch, fails):
+def test_what_could_not_be_flushed_is_not_told_as_safe(tmp_path, monkeypatch, two, fails):
     disk = SlowDisk(fails=fails)
     monkeypatch.setattr(flush, "_syncfs", lambda: disk)
     safe: list[list[int]] = []
     with pytest.raises(InputError, match="cannot be written: Input/output error"):
-        safe.extend(flush.flushed(groups(30), lambda _: ["a", "b"], tmp_path))
+        safe.extend(flush.flushed(groups(30), two, tmp_path))
     assert len(safe) == fails - 1
     told = [each for some in safe for each in some]
     assert told == list(range(len(told)))

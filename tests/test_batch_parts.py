@@ -116,9 +116,10 @@ def test_shards_are_alike_in_size():
     assert min(counts) > 850
 
 
-def test_a_table_of_digests_is_a_dict():
+@pytest.mark.parametrize("expected", [0, 1, 511, 512, 2**13, 20_000])
+def test_a_table_of_digests_is_a_dict(expected):
     rng = random.Random(1)
-    table, known = DigestTable(), {}
+    table, known = DigestTable(expected), {}
     for row in range(1, 20_000):
         digest = mac_digest(f"{rng.randrange(2**13):012x}")
         assert table.add(digest, row) == known.get(digest, 0)
@@ -126,6 +127,15 @@ def test_a_table_of_digests_is_a_dict():
     assert len(table) == len(known)
     assert all(table.get(digest) == row for digest, row in known.items())
     assert table.get(id_digest("absent")) == 0
+
+
+def test_a_table_does_not_grow_while_there_are_as_many_as_expected():
+    for expected in (600, 1023, 1024, 5000):
+        table = DigestTable(expected)
+        size = len(table._slots)
+        for number in range(expected):
+            table.add(id_digest(str(number)), number + 1)
+        assert len(table._slots) == size
 
 
 def test_progress():

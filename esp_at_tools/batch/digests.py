@@ -17,12 +17,16 @@ class DigestTable:
 
     Open addressing with linear probing in one array of 20-byte slots, at most half full. The digests
     need not be evenly spread; 16 zeros are no digest.
+
+    Args:
+        expected: for how many there is room at once; with more it grows.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, expected: int = 0) -> None:
         """Begin empty."""
-        self._slots = bytearray(_SLOT * _FIRST_SLOTS)
-        self._mask = _FIRST_SLOTS - 1
+        slots = max(_FIRST_SLOTS, 1 << (2 * expected).bit_length())
+        self._slots = bytearray(_SLOT * slots)
+        self._mask = slots - 1
         self._count = 0
 
     def __len__(self) -> int:

@@ -7,17 +7,15 @@ the time that no check stands against them. Whatever is not so plainly right goe
 
 from __future__ import annotations
 
-import base64
+import binascii
 import hashlib
-import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from esp_at_tools.errors import FormatError
 from esp_at_tools.pki.items import RSASSA_PSS_OID
-from esp_at_tools.pki.names import PKI_ITEMS, PKI_SETS
+from esp_at_tools.pki.names import PKI_ITEMS, PKI_SETS, PkiKind
 from esp_at_tools.pki.tls_support import OFFICIAL, TlsSupport
 
 PROVEN = frozenset(
@@ -30,11 +28,16 @@ PROVEN = frozenset(
 """The checks that can refuse an item and that the quick way knows to pass; with any other it is not taken."""
 PROVEN_OF_SETS = frozenset({"pki-mismatch"})
 
-_PEM = re.compile(
-    rb"-----BEGIN (CERTIFICATE|(?:RSA |EC )?PRIVATE KEY)-----\n"
-    rb"((?:[A-Za-z0-9+/]{64}\n)*[A-Za-z0-9+/]{1,64}={0,2})\n"
-    rb"-----END \1-----\n"
-)
+_LABELS: dict[PkiKind, tuple[str, ...]] = {
+    "ca": (),
+    "certificate": ("CERTIFICATE",),
+    "private_key": ("PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY"),
+}
+_FRAMES: dict[PkiKind, list[tuple[bytes, bytes]]] = {
+    kind: [(f"-----BEGIN {label}-----\n".encode(), f"\n-----END {label}-----\n".encode()) for label in labels]
+    for kind, labels in _LABELS.items()
+}
+_LINE = 64
 _SOUND_HASHES = ("sha256", "sha384", "sha512")
 _RSA_BITS = (2048, 3072)
 _READ_EXTENSIONS = ("2.5.29.14", "2.5.29.15", "2.5.29.17", "2.5.29.19", "2.5.29.35", "2.5.29.37")
@@ -42,8 +45,7 @@ _READ_EXTENSIONS = ("2.5.29.14", "2.5.29.15", "2.5.29.17", "2.5.29.19", "2.5.29.
 _MAX_KEPT = 128
 
 
-@dataclass(frozen=True)
-class ItemVerdict:
+class ItemVerdict(NamedTuple):
     """What is known of one item.
 
     Attributes:
@@ -144,18 +146,11 @@ class PkiJudge:
 
     def _plain(self, name: str, data: bytes) -> ItemVerdict | None:
         """Return the verdict on an item against which nothing can stand, None if that is not plain to see."""
-        match = _PEM.fullmatch(data)
-        if match is None:
-            return None
-        label, digits = match[1], match[2].replace(b"\n", b"")
         kind = PKI_ITEMS[name].kind
-        wanted = {"certificate": label == b"CERTIFICATE", "private_key": label != b"CERTIFICATE"}
-        if len(digits) % 4 or not wanted.get(kind):
+        der = _plain_der(data, _FRAMES[kind])
+        if der is None or RSASSA_PSS_OID in der:  # that of a key has to be told from that of a signature
             return None
         try:
-            der = base64.b64decode(digits)
-            if RSASSA_PSS_OID in der:  # that of a key has to be told from that of a signature
-                return None
             return self._plain_certificate(der) if kind == "certificate" else self._plain_key(der)
         except Exception:  # noqa: BLE001 - whatever the library says: the checks find out
             return None
@@ -209,6 +204,28 @@ class _Library:
         else:
             plain = isinstance(key, self._curve) and key.curve.name == "secp256r1"
         return hashlib.sha256(key.public_bytes(*self._form)).hexdigest() if plain else ""
+
+
+def _plain_der(data: bytes, frames: Iterable[tuple[bytes, bytes]]) -> bytes | None:
+    """Return what one PEM block holds that is written as every tool does; None for any other file.
+
+    Args:
+        data: the file.
+        frames: what it may begin and end with.
+    """
+    begin, end = next((each for each in frames if data.startswith(each[0])), (b"", b""))
+    if not end or not data.endswith(end):
+        return None
+    body = data[len(begin) : -len(end)]
+    digits = body.replace(b"\n", b"")
+    line_ends = (len(body) - 1) // (_LINE + 1)
+    if len(body) - len(digits) != line_ends or body[_LINE :: _LINE + 1] != b"\n" * line_ends:
+        return None
+    try:
+        der = binascii.a2b_base64(digits)
+    except binascii.Error:
+        return None
+    return der if der and binascii.b2a_base64(der, newline=False) == digits else None
 
 
 def _accepts_the_usual(tls: TlsSupport) -> bool:

@@ -169,7 +169,8 @@ class _Run:
         self._watch = watch
         self._folder = options.output
         self._kinds = plan.kinds
-        self._ids, self._macs, self._certificates = DigestTable(), DigestTable(), DigestTable()
+        self._ids, self._macs = self._nobody()
+        self._certificates = DigestTable()
         self._began = time.monotonic()
         path = self._folder / manifest_name(options.shard)
         self.summary = Summary(path, plan.emit, Progress(plan.devices.rows))
@@ -193,7 +194,13 @@ class _Run:
             if mine:
                 self._kept(entry, error)
         self._log.rewind()
-        self._ids, self._macs = DigestTable(), DigestTable()
+        self._ids, self._macs = self._nobody()
+
+    def _nobody(self) -> tuple[DigestTable, DigestTable]:
+        """Return tables of ids and MAC addresses with room for those of the list."""
+        devices, shard = self._plan.devices, self._options.shard
+        ids = devices.rows // (shard[1] if shard else 1)
+        return DigestTable(ids), DigestTable(devices.rows if MAC in devices.columns else 0)
 
     def all(self) -> None:
         """Make all devices."""

@@ -252,3 +252,31 @@ def test_a_full_disk_is_told_and_can_be_gone_on_from(cli, tmp_path, monkeypatch)
     assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
     assert cli(*args, "-o", tmp_path / "out", "--resume").status == 0
     assert cli("batch", "verify", tmp_path / "out").status == 0
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_an_output_that_cannot_take_its_place_ends_the_run_and_its_processes(
+    cli, tmp_path, monkeypatch, jobs
+):
+    batches.make(tmp_path, 600)
+    args = ("batch", "-q", "--input", tmp_path / "in.bin", "--devices", tmp_path / "devices.csv", "-j", jobs)
+    replace, count = os.replace, 0
+
+    def full(source: str, target: str) -> None:
+        nonlocal count
+        count += 1
+        if count > 70:
+            raise OSError(28, "No space left on device", target)
+        replace(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", full)
+        done = cli(*args, "-o", tmp_path / "out")
+        assert not multiprocessing.active_children()
+    assert done.status == 2
+    assert "No space left" in done.err
+    assert "--resume" in done.err
+    assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".manifest")]
+    check_true(tmp_path / "out")
+    assert cli(*args, "-o", tmp_path / "out", "--resume").status == 0
+    assert cli("batch", "verify", tmp_path / "out").status == 0

@@ -11,7 +11,7 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -120,7 +120,7 @@ def _settle(path: str, *, flush: bool) -> None:
 
 def flushed(
     made: Iterable[_Made], paths: Callable[[_Made], Sequence[str]], folder: Path
-) -> Iterator[list[_Made]]:
+) -> Generator[list[_Made], None, None]:
     """Return groups in their order, those together that are safe on disk together.
 
     What is safe is returned before an error that ended ``made`` is raised.

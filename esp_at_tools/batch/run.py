@@ -7,6 +7,7 @@ moment, and the lines are a beginning of the list, where ``--resume`` goes on.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -215,9 +216,12 @@ class _Run:
         )  # fmt: skip
         with self._log.opened(self._work):
             self._began = time.monotonic()
-            made = results_in_turn(job, self._groups(), self._processes())
-            for groups in flushed(made, self._staged, self._work):
-                self._commit(groups)
+            with (
+                contextlib.closing(results_in_turn(job, self._groups(), self._processes())) as made,
+                contextlib.closing(flushed(made, self._staged, self._work)) as safe,
+            ):
+                for groups in safe:
+                    self._commit(groups)
 
     def _processes(self) -> int:
         """Return how many processes work; unless told to, none is started for a few devices."""

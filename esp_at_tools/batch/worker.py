@@ -13,7 +13,7 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -152,7 +152,7 @@ _Group = TypeVar("_Group", bound=Group)
 
 def results_in_turn(
     job: Job, groups: Iterable[_Group], processes: int
-) -> Iterator[tuple[_Group, list[Result]]]:
+) -> Generator[tuple[_Group, list[Result]], None, None]:
     """Return every group with the results of its rows, in the order of the groups.
 
     Args:

@@ -236,10 +236,12 @@ def test_a_module_that_takes_no_data(cli, plug, monkeypatch):
     assert "CTS" in done.err
 
 
-def test_a_rate_that_the_port_does_not_take(cli, plug):
-    done = cli("at", "-p", plug().port, "-b", "12", "info")
+@pytest.mark.parametrize("rate", ["12", "0", "-5", "5000001", "fast"])
+def test_a_rate_that_the_port_does_not_take(cli, plug, rate):
+    done = cli("at", "-p", plug().port, "-b", rate, "info")
     assert done.status == 2
-    assert "give one of 80 to 5000000" in done.err
+    assert "--baud" in done.err
+    assert "give 80 to 5000000" in done.err
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")

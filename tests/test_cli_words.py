@@ -53,8 +53,14 @@ def test_how_many_at_a_time(cli):
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [
-        (("erase-flash", "-b", "fast"), "write a rate, such as 115200"),
-        (("pki", "generate", "x", "--days", "?"), "whole"),
+        (("erase-flash", "-b", "fast"), "give 80 to 5000000, such as 115200"),
+        (("pki", "generate", "x", "--days", "?"), "give 1 to 36500"),
+        (("build", "-j", "0"), "--jobs 0: is no number of processes\n  give 1 to 256"),
+        (("build", "-j", "1.5"), "--jobs: '1.5' is not a number\n  give 1 to 256"),
+        (("batch", "-j", "1K"), "--jobs 1K: is no number of processes\n  give 1 to 256"),
+        (("at", "--baud", "0", "info"), "--baud 0: is no rate of a serial port\n  give 80 to 5000000"),
+        (("at", "info", "-b", "x"), "--baud: 'x' is not a number\n  give 80 to 5000000"),
+        (("flash", "-b", "79"), "--baud 79: is no rate"),
     ],
 )
 def test_numbers_that_are_no_sizes(cli, arguments, hint):

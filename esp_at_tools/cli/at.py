@@ -14,7 +14,7 @@ from esp_at_tools import files
 from esp_at_tools.cli.asked import Asked
 from esp_at_tools.cli.changes import changes_document, print_changes, shown
 from esp_at_tools.cli.common import (
-    NUMBER,
+    BAUD,
     PATH,
     Output,
     current_output,
@@ -46,7 +46,7 @@ def _connection_options(command: F) -> F:
     for decorate in (
         click.option("--flow", is_flag=True, expose_value=False, callback=_remember,
                      help="Hardware flow control: CTS and RTS are wired."),
-        click.option("-b", "--baud", type=NUMBER, metavar="BAUD", expose_value=False, callback=_remember,
+        click.option("-b", "--baud", type=BAUD, metavar="BAUD", expose_value=False, callback=_remember,
                      help="Rate of the AT port.  [default: the usual ones are tried]"),
         click.option("-p", "--port", metavar="PORT", expose_value=False, callback=_remember,
                      help="The AT port (not the download port).  [default: the only one on USB]"),
@@ -73,8 +73,6 @@ def _connected(talk: Output, rates: Sequence[int] = ()) -> Iterator[AtClient]:
 
     given = click.get_current_context().meta.get(_KEY, {})
     baud = int(given.get("baud", 0))
-    if baud and not 80 <= baud <= 5_000_000:
-        raise InputError(f"--baud {baud}: is no rate of a serial port", "give one of 80 to 5000000")
     port = choose_ports([given["port"]] if given.get("port") else [])[0]
 
     def trace(way: str, data: bytes) -> None:

@@ -14,6 +14,7 @@ from esp_at_tools.batch.run import MAX_FAILURES, Options, Summary, run_batch
 from esp_at_tools.batch.verify import MAX_PROBLEMS, Proof, verify
 from esp_at_tools.cli.batch_progress import described, duration, watched
 from esp_at_tools.cli.common import (
+    JOBS,
     PATH,
     Output,
     chip_name,
@@ -24,8 +25,6 @@ from esp_at_tools.cli.common import (
 )
 from esp_at_tools.errors import CheckFailedError, InputError
 
-MAX_PROCESSES = 256
-MAX_SHARDS = 999_999
 _SHOWN = 20
 """Failures and problems that are printed for people; ``--json`` and the manifest have more."""
 _SHARD = re.compile(r"([0-9]{1,6})/([0-9]{1,6})\Z")
@@ -60,7 +59,7 @@ _SHARD = re.compile(r"([0-9]{1,6})/([0-9]{1,6})\Z")
     "-j",
     "--jobs",
     "processes",
-    type=click.IntRange(1, MAX_PROCESSES),
+    type=JOBS,
     metavar="N",
     help="How many at a time.  [default: one for each CPU]",
 )

@@ -18,7 +18,7 @@ from esp_at_tools.cli.asked import Asked
 from esp_at_tools.cli.build_report import document, print_built, print_table
 from esp_at_tools.cli.build_tree import run_job
 from esp_at_tools.cli.common import (
-    NUMBER,
+    JOBS,
     PATH,
     Output,
     current_output,
@@ -33,7 +33,6 @@ from esp_at_tools.firmware.modify import Request
 from esp_at_tools.settings.names import NAMES_HINT
 
 DEFAULT_OUTPUT = Path("build")
-_MAX_JOBS = 256
 _OPTION = "CONFIG_"
 
 
@@ -94,7 +93,7 @@ _OPTION = "CONFIG_"
 @click.option("--force", is_flag=True, help="Allow what is risky; what is impossible stays an error.")
 @module_dir_option
 @click.option(
-    "-j", "--jobs", type=NUMBER, metavar="N", help="How many at a time.  [default: as it is quickest]"
+    "-j", "--jobs", type=JOBS, metavar="N", help="How many at a time.  [default: as it is quickest]"
 )
 @click.option("--dry-run", is_flag=True, help="Check everything and say what would be in it; write nothing.")
 @json_option
@@ -387,8 +386,6 @@ def _obtained_or_failed(talk: Output, job: Job) -> Job | Failure:
 
 
 def _processes(jobs: int | None, count: int) -> int:
-    if jobs is not None and not 0 < jobs <= _MAX_JOBS:
-        raise InputError(f"-j {jobs}: is no number of processes", f"give 1 to {_MAX_JOBS}")
     return min(jobs or os.cpu_count() or 1, count)
 
 

@@ -155,32 +155,55 @@ def json_option(command: F) -> F:
 
 
 class NumberType(_Number):
-    """A number as 4096, 0x1000, 4K or 4M.
-
-    Args:
-        hint: what would be right, for options that are no size or offset.
-    """
+    """A number as 4096, 0x1000, 4K or 4M."""
 
     name = "number"
-
-    def __init__(self, hint: str = "") -> None:
-        """Make the type of an option."""
-        self._hint = hint
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return the integer, or fail with a usage error."""
         del ctx
         if isinstance(value, int):
             return value
+        return parse_number(str(value), _option(param))
+
+
+class RangeType(_Number):
+    """A whole number of a range, for what is no size or offset.
+
+    Args:
+        what: what it is, as in "is no number of processes".
+        least: the lowest that is allowed.
+        most: the highest.
+        example: added to the hint.
+    """
+
+    name = "number"
+
+    def __init__(self, what: str, least: int, most: int, example: str = "") -> None:
+        """Make the type of an option."""
+        self.least, self.most = least, most
+        self._what, self._hint = what, f"give {least} to {most}{example}"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the integer, or fail with an error that has the range."""
+        del ctx
         try:
-            return parse_number(str(value), param.opts[0] if param else "number")
+            number = value if isinstance(value, int) else parse_number(str(value), _option(param))
         except InputError as error:
-            raise InputError(error.message, self._hint or error.hint) from None
+            raise InputError(error.message, self._hint) from None
+        if not self.least <= number <= self.most:
+            raise InputError(f"{_option(param)} {value}: is no {self._what}", self._hint)
+        return number
+
+
+def _option(param: click.Parameter | None) -> str:
+    """Return an option's long name."""
+    return max(param.opts, key=len) if param else "number"
 
 
 NUMBER = NumberType()
-COUNT = NumberType("write a whole number, such as 4")
-BAUD = NumberType("write a rate, such as 115200 or 921600")
+JOBS = RangeType("number of processes", 1, 256)
+BAUD = RangeType("rate of a serial port", 80, 5_000_000, ", such as 115200 or 921600")
 
 
 class _PathType(click.Path):

@@ -9,18 +9,8 @@ import click
 
 from esp_at_tools.cli.common import BAUD, NUMBER, TABLE_HELP
 from esp_at_tools.device.esptool_device import DEFAULT_BAUD
-from esp_at_tools.errors import InputError
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-MAX_BAUD = 5_000_000
-"""The highest rate of an ESP's UART, in bits a second."""
-
-
-def _checked_baud(_ctx: click.Context, _param: click.Parameter, value: int) -> int:
-    if not 0 < value <= MAX_BAUD:
-        raise InputError(f"--baud {value}: is no rate of a serial port", f"give one of 9600 to {MAX_BAUD}")
-    return value
 
 
 def ports_option(command: F) -> F:
@@ -42,7 +32,7 @@ def port_option(command: F) -> F:
 def baud_option(command: F) -> F:
     """Add ``-b/--baud``, the rate for data."""
     return click.option(
-        "-b", "--baud", type=BAUD, default=DEFAULT_BAUD, metavar="BAUD", callback=_checked_baud,
+        "-b", "--baud", type=BAUD, default=DEFAULT_BAUD, metavar="BAUD",
         help=f"Rate for the data.  [default: {DEFAULT_BAUD}]",
     )(command)  # fmt: skip
 

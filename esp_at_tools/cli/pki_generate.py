@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from esp_at_tools import files
-from esp_at_tools.cli.common import COUNT, PATH, Output, current_output, json_option, talk_options
+from esp_at_tools.cli.common import PATH, Output, RangeType, current_output, json_option, talk_options
 from esp_at_tools.errors import InputError
 from esp_at_tools.firmware.source import StagedFile
 from esp_at_tools.pki import generate as pki
@@ -39,7 +39,7 @@ _PRIVATE_FOLDER = 0o700
 )
 @click.option(
     "--days",
-    type=COUNT,
+    type=RangeType("number of days", 1, pki.MAX_DAYS, f"; {pki.DEFAULT_DAYS} is ten years"),
     default=pki.DEFAULT_DAYS,
     show_default=True,
     metavar="N",

@@ -235,12 +235,26 @@ def test_an_sdkconfig_that_is_given_comes_back_with_its_module(checkout: Path, t
     compile_variant.switch(opened, one, silence=False)
     write(checkout / "sdkconfig", "CONFIG_OLD=y\n")
     write(tmp_path / "given", "CONFIG_GIVEN=y\n")
-    said = compile_variant.take_sdkconfig(opened, tmp_path / "given")
+    said = compile_variant.take_sdkconfig(opened, one, tmp_path / "given")
     assert said == ("sdkconfig of ESP32C3-MINI-1 is kept as sdkconfig.ESP32C3-MINI-1.replaced",)
     compile_variant.switch(opened, two, silence=False)
     compile_variant.switch(opened, one, silence=False)
     assert (checkout / "sdkconfig").read_text() == "CONFIG_GIVEN=y\n"
     assert (checkout / "sdkconfig.ESP32C3-MINI-1.replaced").read_text() == "CONFIG_OLD=y\n"
+
+
+def test_the_overlay_is_applied_again_after_a_build_with_an_sdkconfig_that_is_given(
+    cli, checkout: Path, tmp_path: Path
+) -> None:
+    write(checkout / "sdkconfig.overlay/esp32c3-mini-1.defaults", "CONFIG_NEW=3\n")
+    assert cli("build").status == 0
+    given = write(tmp_path / "given", 'CONFIG_IDF_TARGET="esp32c3"\nCONFIG_NEW=7\n')
+    done = cli("build", "--sdkconfig", given)
+    assert "mini-1.defaults is not applied to a given sdkconfig" in done.out, done.err
+    assert "CONFIG_NEW=7\n" in (checkout / "sdkconfig").read_text()
+    assert "1 option of sdkconfig.overlay/esp32c3-mini-1.defaults applied" in cli("build").out
+    text = (checkout / "sdkconfig").read_text()
+    assert text.count("CONFIG_NEW=") == text.count("CONFIG_NEW=3\n") == 1
 
 
 def test_an_sdkconfig_that_is_not_utf_8_stays(cli, checkout: Path) -> None:

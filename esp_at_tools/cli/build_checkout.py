@@ -145,8 +145,24 @@ def _modules(checkout: Checkout, asked: Asked) -> list[Chosen]:
 # --- one module -----------------------------------------------------------------------------------------
 
 
-def prepare(talk: Output, live: Live, checkout: Checkout, chosen: Chosen, idf: Path | None) -> Environment:
+def prepare(
+    talk: Output,
+    live: Live,
+    checkout: Checkout,
+    chosen: Chosen,
+    *,
+    idf: Path | None = None,
+    sdkconfig: Path | None = None,
+) -> Environment:
     """Bring sources, patches and environment to what a module needs, as build.py does before each action.
+
+    Args:
+        talk: how this run talks.
+        live: shows what is done.
+        checkout: the checkout.
+        chosen: the module.
+        idf: an ESP-IDF that is there already, None for the one of the checkout.
+        sdkconfig: what takes the place of the ``sdkconfig`` of the checkout, its overlay included.
 
     Raises:
         InputError: something of the user's is in the way.
@@ -158,8 +174,11 @@ def prepare(talk: Output, live: Live, checkout: Checkout, chosen: Chosen, idf: P
     environment = build_environment(checkout, module, silence=silence, given=checkout.given)
     for note in switch(checkout, module, silence=silence):
         live.step(note)
-    note = apply_overlay(checkout, module)
-    if note:
+    if sdkconfig is not None:
+        notes = take_sdkconfig(checkout, module, sdkconfig)
+    else:
+        notes = apply_overlay(checkout, module)
+    for note in notes:
         live.step(note)
     names = put_patches(checkout, module, environment.variables)
     if names:
@@ -176,10 +195,9 @@ def _build(talk: Output, checkout: Checkout, chosen: Chosen, asked: Asked, outpu
     _check_request(checkout, chosen, asked.options)
     with Live(talk) as live:
         live.step(f"{module.full_name}{', silence' if silence else ''}, in {checkout.root}")
-        environment = prepare(talk, live, checkout, chosen, asked.options.idf)
-        if asked.options.sdkconfig is not None:
-            for note in take_sdkconfig(checkout, asked.options.sdkconfig):
-                live.step(note)
+        environment = prepare(
+            talk, live, checkout, chosen, idf=asked.options.idf, sdkconfig=asked.options.sdkconfig
+        )
         with with_tokens(environment.variables, checkout.root, module.platform, module.name) as tokens:
             for warning in tokens.warnings:
                 talk.warn(warning)

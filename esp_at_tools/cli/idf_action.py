@@ -113,7 +113,7 @@ def run_action(talk: Output, project: Path, args: Sequence[str], near: str = "")
         )
     chosen = choose(checkout, "", silence=False)
     with Live(talk) as live:
-        environment = prepare(talk, live, checkout, chosen, None)
+        environment = prepare(talk, live, checkout, chosen)
     status = run_interactive(checkout, chosen.module, environment, args)
     if status in (_INTERRUPTED, -signal.SIGINT):
         raise click.exceptions.Exit(_INTERRUPTED)

@@ -95,8 +95,7 @@ def command(
             given.setdefault(ASSETS, CHINESE_ASSETS)
         done += install_tools(checkout.root / IDF, module.target, checkout.root, live.follow, given)
         done += switch(checkout, module, silence=chosen.silence)
-        note = apply_overlay(checkout, module)
-        done += [note] if note else []
+        done += apply_overlay(checkout, module)
     wanted = wanted_idf(checkout, module, sources)
     if missing.later:
         names = " and ".join(missing.later)

@@ -22,7 +22,7 @@ SDKCONFIG = "sdkconfig"
 _UNKNOWN = "kept"
 _REPLACED = ".replaced"
 """Ends the name of an ``sdkconfig`` that does not come back with its module: another is in use instead."""
-_APPLIED = "sdkconfig.overlay.applied"
+OVERLAY_APPLIED = "sdkconfig.overlay.applied"
 """The options of the overlay that ``sdkconfig`` has, in the build folder."""
 _MAX_SDKCONFIG = 4 << 20
 _MAX_KEPT = 1000
@@ -88,8 +88,18 @@ def _set_aside(place: Path, owner: str, ending: str = "") -> list[str]:
     return [f"{place.name} of {owner or 'another module'} is kept as {kept.name}"]
 
 
-def take_sdkconfig(checkout: Checkout, given: Path) -> tuple[str, ...]:
+def take_sdkconfig(checkout: Checkout, module: CheckoutModule, given: Path) -> tuple[str, ...]:
     """Make a file the ``sdkconfig`` of the checkout; the one that was there is kept.
+
+    The file holds for one build without the overlay of the module, which the next one applies to it.
+
+    Args:
+        checkout: the checkout, prepared for the module.
+        module: the module.
+        given: the file.
+
+    Returns:
+        What was done.
 
     Raises:
         InputError, FormatError: it cannot be read or written, or is no sdkconfig.
@@ -101,33 +111,38 @@ def take_sdkconfig(checkout: Checkout, given: Path) -> tuple[str, ...]:
         return ()
     try:
         said = _set_aside(place, _current(checkout), _REPLACED)
+        (checkout.root / BUILD / OVERLAY_APPLIED).unlink(missing_ok=True)
     except OSError as error:
-        raise InputError(f"{place}: cannot be renamed: {error.strerror}", "check the folder") from error
+        raise InputError(f"{place}: cannot be replaced: {error.strerror}", "check the folder") from error
     write_file(place, data)
+    overlay = overlay_path(checkout.root, module.target, module.name)
+    if overlay.exists():
+        name = overlay.relative_to(checkout.root)
+        said.append(f"{name} is not applied to a given sdkconfig; the next build without one applies it")
     return tuple(said)
 
 
 # --- the overlay --------------------------------------------------------------------------------------
 
 
-def apply_overlay(checkout: Checkout, module: CheckoutModule) -> str:
+def apply_overlay(checkout: Checkout, module: CheckoutModule) -> tuple[str, ...]:
     """Put the options that menuconfig has saved for a module into ``sdkconfig``, and say how many.
 
     ESP-IDF reads ``sdkconfig`` over the defaults, so that a new one need only have these options. An overlay
     that has not changed since is not applied again: what was set since in ``sdkconfig`` itself stays.
 
     Returns:
-        What was done, ``""`` for nothing.
+        What was done.
 
     Raises:
         InputError, FormatError: a file cannot be read or written, or is wrong.
     """
     overlay = overlay_path(checkout.root, module.target, module.name)
-    applied = checkout.root / BUILD / _APPLIED
+    applied = checkout.root / BUILD / OVERLAY_APPLIED
     sdkconfig = checkout.root / SDKCONFIG
     new, old = _options(overlay), _options(applied)
     if new == old and (sdkconfig.exists() or not new):
-        return ""
+        return ()
     gone = {name for name in old if name not in new}
     text = _text(sdkconfig) if sdkconfig.exists() else ""
     names = tuple(f"CONFIG_{name}" for name in (*new, *gone))
@@ -139,7 +154,7 @@ def apply_overlay(checkout: Checkout, module: CheckoutModule) -> str:
     applied.parent.mkdir(exist_ok=True)
     write_file(applied, "".join(f"{statement(*each)}\n" for each in new.items()).encode())
     count = f"{len(new)} option{'s' if len(new) != 1 else ''} of {overlay.relative_to(checkout.root)}"
-    return f"{count} applied to sdkconfig"
+    return (f"{count} applied to sdkconfig",)
 
 
 def _text(path: Path) -> str:

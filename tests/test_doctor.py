@@ -438,6 +438,25 @@ def test_clean_takes_back_what_builds_left_and_nothing_else(cli, patched):
     assert (patched / "build.notes/mine.txt").exists()
 
 
+def test_clean_does_not_have_an_overlay_applied_twice(cli, patched):
+    for name, sdkconfig in (("ESP32C3-MINI-1", True), ("ESP32C3-MINI-2", False)):
+        write(patched / f"build.{name}/module_info.json", INFO)
+        write(patched / f"build.{name}/sdkconfig.overlay.applied", "CONFIG_NEW=3\n")
+        write(patched / f"build.{name}/.gitignore", "*\n")
+        write(patched / f"build.{name}/esp-at.bin", b"x" * 2048)
+        if sdkconfig:
+            write(patched / f"sdkconfig.{name}", "CONFIG_NEW=4\n")
+    one, two = cli("clean", "--all").out.splitlines()
+    assert "build.ESP32C3-MINI-1  emptied, but for the list of what menuconfig has put into its" in one
+    assert two == f"{patched}/build.ESP32C3-MINI-2  removed  (2.1 KiB)"
+    assert sorted(path.name for path in (patched / "build.ESP32C3-MINI-1").iterdir()) == [
+        ".gitignore",
+        "module_info.json",
+        "sdkconfig.overlay.applied",
+    ]
+    assert cli("clean", "--all").out == "Nothing to clean.\n"
+
+
 def test_clean_one_of_the_two(cli, patched):
     write(patched / "build/module_info.json", "{}")
     write(patched / "build/x.bin", b"x")
@@ -487,4 +506,13 @@ def test_tokens_that_a_killed_build_has_left(cli, checkout):
     header.write_bytes(header.read_bytes() + _MARK + b'#define TOKEN "abc123"\n')
     done = cli("doctor", "-m", "MINI-1")
     assert "git would commit them" in done.out
-    assert "abc123" not in done.out + done.err
+    assert "→ esp-at-tool clean --patches\n" in done.out
+    dry = cli("clean", "--dry-run")
+    assert dry.out == f"OTA tokens  would be taken out  ({HEADER.as_posix()})\n"
+    assert cli("clean", "--build").out == "Nothing to clean.\n"
+    assert b"abc123" in header.read_bytes()
+    result = cli("clean", "--json")
+    assert json.loads(result.out)["tokens"] is True
+    assert header.read_text() == "#pragma once\n"
+    assert "abc123" not in done.out + done.err + dry.out + result.out + result.err
+    assert cli("clean").out == "Nothing to clean.\n"

@@ -1,4 +1,4 @@
-"""Taking back what builds have left in a checkout: esp-at's patches, and the build folders.
+"""Taking back what builds have left in a checkout: esp-at's patches, OTA tokens, and the build folders.
 
 What a person has made stays: ``sdkconfig`` and its overlay, changes of one's own in ESP-IDF, ESP-IDF itself.
 So does the choice of the module.
@@ -15,12 +15,14 @@ from typing import Literal
 
 from esp_at_tools.errors import InputError
 from esp_at_tools.workspace.checkout import IDF, MODULE_INFO, Checkout
+from esp_at_tools.workspace.compile_variant import BUILD, OVERLAY_APPLIED, SDKCONFIG
 from esp_at_tools.workspace.patch_list import Patch
 from esp_at_tools.workspace.patches import APPLIED, Ground, PatchState, is_out, patch_states, undo_patches
 
-BUILD = "build"
-KEPT = (MODULE_INFO.name, "sdkconfig.overlay.applied")
+KEPT = (MODULE_INFO.name, OVERLAY_APPLIED)
 """What stays of a build folder: for which module it is, and which options of the overlay sdkconfig has."""
+_KEPT_ASIDE = (*KEPT, ".gitignore")
+"""What stays of one that is set aside with an sdkconfig to which an overlay has been applied."""
 _SIGNS = ("CMakeCache.txt", "build.ninja", "flasher_args.json", MODULE_INFO.name)
 """A folder with one of these is a build folder."""
 
@@ -131,13 +133,14 @@ def _is_build(folder: Path) -> bool:
 def remove_build(folder: Path, *, dry_run: bool) -> Removed | None:
     """Remove what a build has made, and return it; None if there was nothing.
 
-    Of ``build`` itself :data:`KEPT` stays; a folder that is kept for another module goes whole.
+    Of ``build`` itself :data:`KEPT` stays; a folder that is kept for another module goes whole, unless its
+    sdkconfig is kept, too, and has an overlay in it, which would be applied a second time.
 
     Raises:
         InputError: something cannot be removed.
     """
-    whole = folder.name != BUILD
-    doomed = [folder] if whole else [each for each in folder.iterdir() if each.name not in KEPT]
+    kept = _kept(folder)
+    doomed = [each for each in folder.iterdir() if each.name not in kept] if kept else [folder]
     if not doomed:
         return None
     size = sum(_size(each) for each in doomed)
@@ -150,7 +153,15 @@ def remove_build(folder: Path, *, dry_run: bool) -> Removed | None:
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(f"{error.filename}: cannot be removed: {reason}", "check its permissions") from error
-    return Removed(folder, size, whole)
+    return Removed(folder, size, whole=not kept)
+
+
+def _kept(folder: Path) -> tuple[str, ...]:
+    """Return what stays of a build folder, nothing for one that goes whole."""
+    if folder.name == BUILD:
+        return KEPT
+    sdkconfig = folder.with_name(SDKCONFIG + folder.name.removeprefix(BUILD))
+    return _KEPT_ASIDE if (folder / OVERLAY_APPLIED).is_file() and sdkconfig.is_file() else ()
 
 
 def _size(path: Path) -> int:

@@ -121,7 +121,7 @@ def examine(patient: Patient) -> tuple[Check, ...]:
     found += _disk(patient, idf, ready=bool(has_list and not _absent(tools)))
     if patient.checkout:
         found += _checkout(patient, patient.checkout)
-        found += _left_tokens(patient.checkout)
+        found += _left_tokens(patient, patient.checkout)
     if place and has_git:
         found += _idf(patient, place)
     if environment:
@@ -347,15 +347,13 @@ def _patches(patient: Patient, checkout: Checkout, module: CheckoutModule) -> Ch
     return _stale(patient, title, needed, found, states)
 
 
-def _left_tokens(checkout: Checkout) -> list[Check]:
+def _left_tokens(patient: Patient, checkout: Checkout) -> list[Check]:
     """Return a row if a build that was killed has left OTA tokens in the sources."""
     if not holds_tokens(checkout.root):
         return []
     problem = f"a build was killed while OTA tokens stood in {HEADER}: git would commit them"
-    return [
-        Check("tokens", "OTA tokens", "none", "in the header", "warning", problem,
-              "the next build takes them out; until then, commit nothing there"),
-    ]  # fmt: skip
+    mend = f"{patient.command('clean', module=False)} --patches"
+    return [Check("tokens", "OTA tokens", "none", "in the header", "warning", problem, mend)]
 
 
 def _stale(patient: Patient, title: str, needed: str, found: str, states: tuple[PatchState, ...]) -> Check:

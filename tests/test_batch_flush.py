@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,6 +41,26 @@ def test_flushing_with_and_without_the_system_call(tmp_path, monkeypatch):
         flusher.flush(paths)
         assert flusher._all_at_once is None  # somebody else writes a lot: not again
         assert (len(at_once), len(flushed_one_by_one)) == (1, 7)
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="there is no such advice")
+def test_a_system_that_takes_no_advice(tmp_path, monkeypatch):
+    def refused(*_args: int) -> None:
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(os, "posix_fadvise", refused)
+    (tmp_path / "a").write_bytes(b"x")
+    with contextlib.closing(Flusher(tmp_path)) as flusher:
+        flusher.flush([str(tmp_path / "a")] * 2)
+
+
+def test_a_system_that_allows_no_more_threads(tmp_path, monkeypatch, two):
+    def refused(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    with pytest.raises(InputError, match="no more processes or threads: can't start"):
+        list(flush.flushed(groups(3), two, tmp_path))
 
 
 @pytest.fixture

@@ -176,7 +176,7 @@ def test_an_interruption_does_not_wait_for_what_is_under_way(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
-    assert [child.exitcode for child in children] == [-signal.SIGTERM] * 2
+    assert [child.exitcode for child in children] == [-signal.SIGKILL] * 2
 
 
 def test_processes_end_with_the_one_that_began_the_run(tmp_path):

@@ -28,6 +28,7 @@ _MOST_WAITING = 8
 """Groups that may wait until those before them are flushed."""
 
 _Made = TypeVar("_Made")
+_Begun = TypeVar("_Begun")
 
 
 class Flusher:
@@ -63,12 +64,17 @@ class Flusher:
         return self._under_way is not None and not self._under_way.done()
 
     def start(self, paths: Sequence[str]) -> None:
-        """Begin to flush files; the ones before must be finished."""
+        """Begin to flush files; the ones before must be finished.
+
+        Raises:
+            InputError: the system allows no more threads.
+        """
         if self._thread is None:
             from concurrent.futures import ThreadPoolExecutor
 
             self._thread = ThreadPoolExecutor(1)
-        self._under_way = self._thread.submit(self.flush, paths)
+        thread = self._thread
+        self._under_way = begun(lambda: thread.submit(self.flush, paths))
 
     def finish(self) -> None:
         """Wait until the files are safe on disk.
@@ -113,7 +119,8 @@ def _settle(path: str, *, flush: bool) -> None:
         if flush:
             os.fsync(descriptor)
         if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            with contextlib.suppress(OSError):  # a system or file system that takes no advice
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     finally:
         os.close(descriptor)
 
@@ -163,6 +170,27 @@ def flushed(
         flusher.finish()
     if failure is not None:
         raise failure
+
+
+def begun(start: Callable[[], _Begun]) -> _Begun:
+    """Return what starts a thread.
+
+    Raises:
+        InputError: the system allows no more of them.
+    """
+    try:
+        return start()
+    except RuntimeError as error:
+        raise unstartable(error) from error
+
+
+def unstartable(error: Exception) -> InputError:
+    """Return what to tell of a system that allows no more processes or threads."""
+    reason = getattr(error, "strerror", None) or str(error)
+    return InputError(
+        f"the system allows no more processes or threads: {reason}",
+        "go on with --resume and fewer processes (-j), or raise the limit (ulimit -u)",
+    )
 
 
 def unwritable(error: OSError) -> InputError:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from esp_at_tools import files
 from esp_at_tools.batch.devices import Row
-from esp_at_tools.batch.flush import unwritable
+from esp_at_tools.batch.flush import begun, unstartable, unwritable
 from esp_at_tools.batch.job import Job, Kind
 from esp_at_tools.batch.maker import Chunks, Made, Maker
 from esp_at_tools.batch.manifest import told
@@ -95,18 +95,23 @@ class Worker:
         """Make a group of devices.
 
         Raises:
-            InputError: an output cannot be written; that is no row's fault.
+            InputError: an output cannot be written, or there is no memory; that is no row's fault.
         """
         try:
             return [self._one(row) for row in rows]
         except OSError as error:
             raise unwritable(error) from error
+        except MemoryError as error:
+            hint = "go on with --resume and fewer processes (-j)"
+            raise InputError("there is not enough memory", hint) from error
 
     def _one(self, row: Row) -> Result:
         try:
             made = self._maker.make(row.values, thorough=row.number == 1)
         except EspAtError as error:
             return Result(error=told(error, row.number, row.line))
+        except MemoryError:
+            raise
         except Exception as error:  # noqa: BLE001 - a bug; it is one row's, and its text may hold secrets
             bug = InputError(f"internal error: {type(error).__name__}", "this is a bug: please report it")
             return Result(error=told(bug, row.number, row.line))
@@ -163,7 +168,7 @@ def results_in_turn(
     Raises:
         InputError: the firmware or the profile is wrong, an output cannot be written, or a process ended.
     """
-    if processes == 1:
+    if processes == 1 or _may_not_start_any():
         worker = Worker(job)
         for group in groups:
             yield group, worker.run(group.rows)
@@ -211,7 +216,7 @@ class _Pool:
         try:
             pipe.send(rows)
         except OSError as error:
-            raise _ended() from error
+            raise _why_it_ended(pipe) from error
         self._at_work[pipe].append(ticket)
 
     def _take(self) -> None:
@@ -226,6 +231,16 @@ class _Pool:
             if isinstance(answer, EspAtError):
                 raise answer
             self._done[self._at_work[pipe].popleft()] = answer
+
+
+def _why_it_ended(pipe: Connection) -> EspAtError:
+    """Return what a process has told before it ended, and nobody has taken yet."""
+    with contextlib.suppress(EOFError, OSError):
+        while pipe.poll():
+            answer = pipe.recv()
+            if isinstance(answer, EspAtError):
+                return answer
+    return _ended()
 
 
 def _ended() -> InputError:
@@ -244,19 +259,24 @@ def _started(job: Job, processes: int) -> Iterator[_Pool]:
     workers: list[tuple[Connection, BaseProcess]] = []
     try:
         for _ in range(processes):
-            ours, theirs = context.Pipe()
-            # A forked process has this one's ends of the pipes too, which would keep them open.
-            inherited = [pipe for pipe, _ in workers] + [ours] if method == "fork" else []
-            process = context.Process(target=_work, args=(theirs, job, inherited), daemon=True)
-            workers.append((ours, process))
-            with deaf_to_interrupts():  # who began the run hears it for all
-                process.start()
+            try:
+                ours, theirs = context.Pipe()
+                # A forked process has this one's ends of the pipes too, which would keep them open.
+                inherited = [pipe for pipe, _ in workers] + [ours] if method == "fork" else []
+                process = context.Process(target=_work, args=(theirs, job, inherited), daemon=True)
+                workers.append((ours, process))
+                with deaf_to_interrupts():  # who began the run hears it for all
+                    process.start()
+            except OSError as error:
+                raise unstartable(error) from error
             theirs.close()
         yield _Pool(workers)
     except BaseException:
         for _, process in workers:
             if process.pid is not None:
-                process.terminate()  # what it works on is not needed: nobody waits for that
+                # What it works on is not needed. A signal that can be handled would run the handlers of
+                # this process in a forked one, and wake the event loop that they share.
+                process.kill()
         raise
     finally:
         for pipe, _ in workers:
@@ -264,13 +284,28 @@ def _started(job: Job, processes: int) -> Iterator[_Pool]:
         for _, process in workers:
             if process.pid is not None:
                 process.join(_END_TIMEOUT)
-                process.terminate()
+                process.kill()
                 process.join()
 
 
 def _start_method() -> str:
-    """Return the quickest way to start a process that is safe: a fork takes none of the threads along."""
-    return "fork" if sys.platform == "linux" and threading.active_count() == 1 else "spawn"
+    """Return the quickest way to start a process that is safe: a fork takes none of the threads along.
+
+    Libraries may have threads that Python does not know of.
+    """
+    if sys.platform != "linux" or threading.active_count() > 1:
+        return "spawn"
+    try:
+        return "fork" if len(os.listdir("/proc/self/task")) == 1 else "spawn"  # noqa: PTH208 - quicker
+    except OSError:  # no /proc
+        return "spawn"
+
+
+def _may_not_start_any() -> bool:
+    """Tell whether this process may have no processes of its own, as one of a pool may not."""
+    import multiprocessing
+
+    return multiprocessing.current_process().daemon
 
 
 def _work(pipe: Connection, job: Job, inherited: Iterable[Connection]) -> None:
@@ -279,9 +314,9 @@ def _work(pipe: Connection, job: Job, inherited: Iterable[Connection]) -> None:
         each.close()
     gc.set_threshold(100_000)  # as in the process that began the run; there are next to no cycles
     groups: SimpleQueue[list[Row] | None] = SimpleQueue()
-    threading.Thread(target=_receive, args=(pipe, groups), daemon=True).start()
     with contextlib.suppress(OSError):  # nobody listens any more
         try:
+            begun(threading.Thread(target=_receive, args=(pipe, groups), daemon=True).start)
             worker = Worker(job)
             while (rows := groups.get()) is not None:
                 pipe.send(worker.run(rows))

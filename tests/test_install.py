@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -24,7 +25,7 @@ from esp_at_tools.workspace.git import Git
 from esp_at_tools.workspace.idf_state import Follow, Wanted, look
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the stand-in is a shell script in part")
-SILENT = Follow(lambda _: None, lambda _: None)
+SILENT = Follow(*[lambda _: None] * 3)
 
 
 @pytest.fixture(scope="session")
@@ -195,6 +196,44 @@ def test_another_commit_is_checked_out(standin: StandIn, checkout: Path) -> None
     assert idf.obtain(wanted, SILENT) == ""
 
 
+@pytest.mark.parametrize("whole", [False, True])
+def test_commits_of_the_user_are_not_left_without_a_word(
+    standin: StandIn, checkout: Path, *, whole: bool
+) -> None:
+    said: list[str] = []
+    follow = dataclasses.replace(SILENT, warn=said.append)
+    wanted = dataclasses.replace(wanted_of(checkout), whole=whole)
+    newest = dataclasses.replace(wanted, commit=standin.newest)
+    for each in (newest, wanted, newest):
+        idf.obtain(each, follow)
+    assert said == [], "what was fetched is nobody's"
+    for number in range(2):
+        git(wanted.place, "commit", "-q", "--allow-empty", "-m", f"mine {number}")
+    mine = look(wanted.place).head
+    assert idf.obtain(wanted, follow) == "updated"
+    (warning,) = said
+    assert f"leaving 2 commits of yours behind, up to {mine[:10]}, on no branch" in warning
+    keep = warning.partition("to keep them: ")[2].replace("NAME", "kept")
+    words = shlex.split(keep)
+    assert words[:3] == ["git", "-C", str(wanted.place)]
+    git(wanted.place, *words[3:])
+    assert git(wanted.place, "rev-parse", "kept") == mine
+    git(wanted.place, "checkout", "-q", "--detach", "kept")
+    idf.obtain(newest, follow)
+    assert said == [warning], "a branch has them"
+
+
+def test_a_link_to_nothing(cli, checkout: Path) -> None:
+    (checkout / "esp-idf").symlink_to("../elsewhere")
+    for command in ("install", "build"):
+        done = cli(command, "--project", checkout, "--module", "MINI-1")
+        assert done.status == 2
+        assert f"{checkout}/esp-idf: is a link to ../elsewhere, where there is nothing" in done.err
+        assert "remove the link to have ESP-IDF cloned" in done.err
+    done = cli("doctor", "--project", checkout, "--module", "MINI-1")
+    assert "is a link to ../elsewhere, where there is nothing" in done.out
+
+
 def test_changed_files_are_not_lost(standin: StandIn, checkout: Path) -> None:
     wanted = wanted_of(checkout)
     idf.obtain(dataclasses.replace(wanted, commit=standin.newest), SILENT)
@@ -274,7 +313,7 @@ def test_files_in_the_place_of_a_submodule_stay(checkout: Path) -> None:
 
 def test_what_comes_in_while_the_clone_is_made_stays(checkout: Path) -> None:
     wanted = wanted_of(checkout)
-    meanwhile = Follow(lambda _: None, lambda _: write(wanted.place / "mine.txt", "mine"))
+    meanwhile = Follow(lambda _: None, warn=print, line=lambda _: write(wanted.place / "mine.txt", "mine"))
     with pytest.raises(InputError, match="is there by now"):
         idf.obtain(wanted, meanwhile)
     assert (wanted.place / "mine.txt").read_text() == "mine"
@@ -310,7 +349,7 @@ def test_a_server_that_gives_no_single_commits(standin: StandIn, checkout: Path,
     wanted = dataclasses.replace(wanted_of(checkout), repository=repository)
     git_config = write(tmp_path / "gitconfig", "[protocol]\n\tversion = 0\n")
     os.environ["GIT_CONFIG_GLOBAL"] = str(git_config)
-    assert idf.obtain(wanted, Follow(steps.append, lambda _: None)) == "cloned"
+    assert idf.obtain(wanted, Follow(steps.append, lambda _: None, print)) == "cloned"
     assert any("that commit alone cannot be had" in step for step in steps)
     assert look(wanted.place).head == standin.commit
 

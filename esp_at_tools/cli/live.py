@@ -46,11 +46,16 @@ class Live:
     @property
     def follow(self) -> Follow:
         """Who hears what is going on in the workspace."""
-        return Follow(self.step, self.line)
+        return Follow(self.step, self.line, self.warn)
 
     def step(self, text: str) -> None:
         """Say what begins now."""
         self._say(f"-- {text}")
+
+    def warn(self, text: str) -> None:
+        """Say on stderr that something is questionable."""
+        self._wipe()
+        self._talk.warn(text)
 
     def line(self, text: str) -> None:
         """Show a line that a program has printed."""

@@ -34,7 +34,7 @@ from esp_at_tools.workspace.environment import (
     without_other_idf,
 )
 from esp_at_tools.workspace.git import Git
-from esp_at_tools.workspace.idf_state import State, few, look, modified
+from esp_at_tools.workspace.idf_state import State, few, look, lost_link, modified
 from esp_at_tools.workspace.ota_tokens import HEADER, holds_tokens
 from esp_at_tools.workspace.patches import (
     APPLIED,
@@ -200,6 +200,10 @@ def _idf(patient: Patient, place: Path) -> Iterator[Check]:
         if patient.idf:
             problem, install = f"{place}: no such folder, or an empty one", "name another folder with --idf"
         yield Check("idf_commit", "ESP-IDF", needed, "none", "error", problem, install)
+        return
+    if lost := lost_link(place):
+        mend = f"rm {quoted(place)} && {install}"
+        yield Check("idf_commit", "ESP-IDF", needed, "a link to nothing", "error", lost, mend)
         return
     if not state.is_repository:
         yield Check(

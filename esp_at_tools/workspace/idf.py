@@ -9,6 +9,7 @@ Source: ``at_sync_submodule`` in ``build.py`` of esp-at v5.0.1.0.
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -26,6 +27,7 @@ from esp_at_tools.workspace.idf_state import (
     git_folder,
     is_empty_clone,
     look,
+    lost_link,
     modified,
 )
 
@@ -35,6 +37,8 @@ MIRRORS = {address.split("//")[1].split(".")[0]: address for address in REDIRECT
 _MARK = "esp-at-tool-update"
 """A file in the repository that names the commit to which a clean clone is being brought. While it is there,
 files that differ are those that git had not got to."""
+_PINNED = "refs/esp-at-tool/pinned"
+"""A reference to the commit that was checked out last."""
 _CHECKED_OUT = "checked out"
 """What it says behind the commit when only the submodules are left: what differs then is the user's."""
 
@@ -66,6 +70,9 @@ def obtain(wanted: Wanted, follow: Follow) -> str:
     state = look(wanted.place)
     if not state.exists:
         return idf_clone.clone(wanted, follow)
+    lost = lost_link(wanted.place)
+    if lost:
+        raise InputError(lost, f"bring back what was there, or remove the link to have {wanted.name} cloned")
     if not state.is_repository:
         raise InputError(
             f"{wanted.place}: is no Git repository, so that nobody can tell which {wanted.name} it is",
@@ -146,13 +153,14 @@ def _check_out(git: Git, wanted: Wanted, state: State, follow: Follow) -> None:
                 f"{explain_mismatch(wanted, state)}; changed files in it would be lost: {few(changed)}",
                 "esp-at-tool clean undoes esp-at's patches; keep changes of yours with git stash or a commit",
             )
-        _fetch_here(git, wanted, follow)
-        mark.write_text(f"{wanted.commit}\n")
         force: tuple[str, ...] = ()
     else:
         idf_clone.drop_locks(home)
-        _fetch_here(git, wanted, follow)
         force = ("--force",)
+    _fetch_here(git, wanted, follow)
+    _warn_of_commits(git, wanted, state, follow)
+    if not force:
+        mark.write_text(f"{wanted.commit}\n")
     try:
         git.follow("checkout", *force, "--detach", "--progress", wanted.commit, line=follow.line)
     except ExternalToolError:
@@ -160,6 +168,26 @@ def _check_out(git: Git, wanted: Wanted, state: State, follow: Follow) -> None:
             mark.unlink()  # git has refused it: a file that it does not know is in the way
         raise
     mark.write_text(f"{wanted.commit} {_CHECKED_OUT}\n")
+    git.ask("update-ref", _PINNED, wanted.commit)
+
+
+def _warn_of_commits(git: Git, wanted: Wanted, state: State, follow: Follow) -> None:
+    """Tell of commits of the user's that no branch has: nothing would lead to them any more.
+
+    What git has fetched by its number alone is on no branch either. Such commits are where a shallow history
+    ends, or have been checked out here, which a reference of ours tells.
+    """
+    shallow = wanted.place / git.run("rev-parse", "--git-path", "shallow")
+    fetched = shallow.read_text().split() if shallow.is_file() else []
+    own = git.run("rev-list", state.head, "--not", "--glob=refs/*", wanted.commit, *fetched).split()
+    if not own:
+        return
+    count, them = (f"{len(own)} commits", "them") if len(own) > 1 else ("a commit", "it")
+    keep = shlex.join(["git", "-C", str(wanted.place), "branch", "NAME", state.head])
+    follow.warn(
+        f"{wanted.place}: leaving {count} of yours behind, up to {state.head[:10]}, on no branch; to keep"
+        f" {them}: {keep}"
+    )
 
 
 def _fetch_here(git: Git, wanted: Wanted, follow: Follow) -> None:

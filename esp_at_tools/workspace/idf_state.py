@@ -19,10 +19,12 @@ class Follow:
     Attributes:
         step: is told what begins now.
         line: gets each line that a program prints, as it comes.
+        warn: is told what the user should know even if nothing else is shown.
     """
 
     step: Callable[[str], None]
     line: Callable[[str], None]
+    warn: Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,13 @@ def explain_mismatch(wanted: Wanted, state: State) -> str:
         f"{wanted.place}: is {wanted.name} at commit {state.head[:10] or 'none'}, and the module is built"
         f" with {wanted.reference} at commit {wanted.commit[:10]}"
     )
+
+
+def lost_link(place: Path) -> str:
+    """Return the sentence about a link that leads to nothing, ``""`` for anything else."""
+    if not place.is_symlink() or place.exists():
+        return ""
+    return f"{place}: is a link to {place.readlink()}, where there is nothing"
 
 
 def few(names: list[str] | tuple[str, ...]) -> str:

@@ -138,6 +138,22 @@ def test_the_cache_of_github_depends_on_chip_pin_and_patches(cli, project):
         assert part in restore["with"]["key"]
 
 
+def test_a_module_without_an_idf_version(cli, project):
+    (project / "module_config/module_wrover-32/IDF_VERSION").unlink()
+    done = cli("ci", "init", "--provider", "github", "--project", project)
+    assert done.status == 2
+    assert "ESP32/WROVER-32: " in done.err
+    assert "module_wrover-32/IDF_VERSION: no such file, and it tells which ESP-IDF" in done.err
+    assert "--config-only needs no ESP-IDF" in done.err
+    assert not (project / ".github").exists()
+    workflow(cli, project, "github", "--module", "MINI-1")
+    place = project.parent / "configurations.yml"
+    assert (
+        cli("ci", "init", "--provider", "gitlab", "--project", project, "--config-only", "-o", place).status
+        == 0
+    )
+
+
 def test_patches_of_a_module(cli, project):
     shutil.rmtree(project / "patches")
     rows = workflow(cli, project, "github")["jobs"]["firmware"]["strategy"]["matrix"]["include"]

@@ -165,8 +165,9 @@ def new_workflow(
         output: where it will be; where the provider looks for it by default.
 
     Raises:
-        InputError: there is no such module or provider, the project is none, or a name or the requirement
-            has characters that mean something else in a workflow.
+        InputError: there is no such module or provider, the project is none, a module has no
+            ``IDF_VERSION``, or a name or the requirement has characters that mean something else in a
+            workflow.
     """
     if provider not in PROVIDERS:
         raise InputError(f"{provider!r}: is no provider", f"it is one of {', '.join(PROVIDERS)}")
@@ -262,7 +263,21 @@ def _of_checkout(project: Path, names: Sequence[str], *, config_only: bool) -> l
         wanted = [checkout.module(name) for name in names]
     else:
         wanted = [each for each in checkout.modules() if each.target in checkout.targets()]
+    if not config_only:
+        for module in wanted:
+            _check_pin(checkout, module)
     return [_ci_module(checkout, module) for module in wanted]
+
+
+def _check_pin(checkout: Checkout, module: CheckoutModule) -> None:
+    """Refuse a module for which nothing could be installed on a runner, and whose cache would have no key."""
+    try:
+        checkout.idf_pin(module)
+    except InputError as error:
+        raise type(error)(
+            f"{module.full_name}: {error.message}, and it tells which ESP-IDF a runner installs",
+            f"{error.hint}; --module chooses modules, and --config-only needs no ESP-IDF",
+        ) from error
 
 
 def _ci_module(checkout: Checkout, module: CheckoutModule) -> CiModule:

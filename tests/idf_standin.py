@@ -110,7 +110,9 @@ BUILD = PROJECT / "build"
 PRODUCTS = IDF / "products"
 HOME = pathlib.Path(os.environ.get("IDF_TOOLS_PATH") or pathlib.Path.home() / ".espressif")
 with open(HOME / "record.jsonl", "a") as stream:
-    record = {"tool": "idf.py", "args": sys.argv[1:], "env": dict(os.environ), "cwd": os.getcwd()}
+    header = PROJECT / "components/at/private_include/at_ota_token.h"
+    record = {"tool": "idf.py", "args": sys.argv[1:], "env": dict(os.environ), "cwd": os.getcwd(),
+              "header": header.read_text() if header.exists() else ""}
     print(json.dumps(record), file=stream)
 
 definitions, actions, words = {}, [], list(sys.argv[1:])
@@ -390,6 +392,21 @@ def make_idf(folder: Path) -> StandIn:
     for each in (deep, lib, idf):
         git(each, "config", "uploadpack.allowAnySHA1InWant", "true")
     return StandIn(remotes, idf, pinned, newest, folder / "espressif-tools")
+
+
+TOKENS = "components/at/private_include/at_ota_token.h"
+"""The header with OTA tokens, which a checkout has after :func:`add_tokens`."""
+
+
+def add_tokens(checkout: Path) -> Path:
+    """Give MINI-1 of a checkout an OTA token, ``AT_OTA_TOKEN_MINI1``, and return the header that keeps it."""
+    write(
+        checkout / "components/at/src/at_default_config.c",
+        "#if defined(CONFIG_IDF_TARGET_ESP32C3)\n"
+        '{"MINI-1", CONFIG_ESP_AT_OTA_TOKEN_MINI1, CONFIG_ESP_AT_OTA_SSL_TOKEN_MINI1},\n#endif\n',
+    )
+    text = '#define CONFIG_ESP_AT_OTA_TOKEN_MINI1 ""\n#define CONFIG_ESP_AT_OTA_SSL_TOKEN_MINI1 ""\n'
+    return write(checkout / TOKENS, text)
 
 
 def make_checkout(folder: Path, standin: StandIn, **changes: str) -> Path:

@@ -480,16 +480,7 @@ def test_an_interruption_ends_the_build(checkout: Path, number: int) -> None:
 
 
 def test_tokens_are_neither_shown_nor_logged(cli, checkout: Path, monkeypatch) -> None:
-    header = "components/at/private_include/at_ota_token.h"
-    write(
-        checkout / header,
-        '#define CONFIG_ESP_AT_OTA_TOKEN_MINI1 ""\n#define CONFIG_ESP_AT_OTA_SSL_TOKEN_MINI1 ""\n',
-    )
-    write(
-        checkout / "components/at/src/at_default_config.c",
-        "#if defined(CONFIG_IDF_TARGET_ESP32C3)\n"
-        '{"MINI-1", CONFIG_ESP_AT_OTA_TOKEN_MINI1, CONFIG_ESP_AT_OTA_SSL_TOKEN_MINI1},\n#endif\n',
-    )
+    header = idf_standin.add_tokens(checkout)
     monkeypatch.setenv("AT_OTA_TOKEN_MINI1", "abcdef0123456789")
     write(checkout / "main/app_main.c", "#error abcdef0123456789\n")
     done = cli("build")
@@ -497,7 +488,7 @@ def test_tokens_are_neither_shown_nor_logged(cli, checkout: Path, monkeypatch) -
     assert "#error ***" in done.err
     assert "abcdef0123456789" not in done.out + done.err
     assert "abcdef0123456789" not in (checkout / "build/log/esp-at-tool.log").read_text()
-    assert "abcdef" not in (checkout / header).read_text()
+    assert "abcdef" not in header.read_text()
 
 
 def test_the_extension_of_a_module(cli, checkout: Path, standin: StandIn, tmp_path: Path) -> None:

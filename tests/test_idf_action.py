@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import idf_standin
 import pytest
 from idf_standin import StandIn
 
-from esp_at_tools.cli.idf_action import project_of
+from esp_at_tools.cli.idf_action import compiles, known_actions, project_of
 from esp_at_tools.errors import InputError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the stand-in is a shell script in part")
@@ -74,6 +76,53 @@ def test_a_build_by_an_action_leaves_download_config(cli, checkout: Path) -> Non
     assert cli("app").status == 0
     words = (checkout / "build/flash_project_args").read_text().split()
     assert (checkout / "build/download.config").read_text().split() == words
+
+
+def test_tokens_are_there_while_an_action_compiles(
+    cli, checkout: Path, standin: StandIn, monkeypatch
+) -> None:
+    header = idf_standin.add_tokens(checkout)
+    before = header.read_text()
+    monkeypatch.setenv("AT_OTA_TOKEN_MINI1", "abcdef0123456789")
+    for args, has_token in ((("app",), True), (("reconfigure", "build"), True), (("monitor",), False)):
+        done = cli(*args)
+        assert done.status == 0, done.err
+        assert ('TOKEN_MINI1 "abcdef0123456789"' in standin.records()[-1]["header"]) == has_token, args
+        assert ("OTA tokens of AT_OTA_TOKEN_MINI1" in done.err) == has_token
+        assert "abcdef" not in done.out + done.err
+        assert header.read_text() == before
+    assert cli("app", "unheard-of").status == 4
+    assert header.read_text() == before
+
+
+def test_tokens_are_taken_out_when_an_action_is_ended(checkout: Path, monkeypatch) -> None:
+    header = idf_standin.add_tokens(checkout)
+    before = header.read_text()
+    monkeypatch.setenv("AT_OTA_TOKEN_MINI1", "abcdef0123456789")
+    slow = idf_standin.write(checkout / "main/slow.txt", "60")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "esp_at_tools", "app"], env=environment, cwd=checkout,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "Configuring done" in line:
+            break
+    assert "abcdef" in header.read_text()
+    process.terminate()
+    process.communicate(timeout=30)
+    slow.unlink()
+    assert process.returncode == 130
+    assert header.read_text() == before
+
+
+def test_which_actions_compile() -> None:
+    known = known_actions()
+    assert {"app", "all", "size", "app-flash"} <= {action for action, compiles in known.items() if compiles}
+    assert not any(known[action] for action in ("monitor", "bootloader", "partition-table", "fullclean"))
+    assert compiles(["app_flash"])
+    assert not compiles(["monitor", "--print-filter", "x"])
 
 
 def test_an_action_that_fails(cli, checkout: Path) -> None:

@@ -1,5 +1,8 @@
 """Any action of idf.py that is no command of this program: it goes there as it is, in its environment.
 
+Actions that compile have the OTA tokens of the environment in esp-at's header meanwhile, as ``build`` has.
+What they print goes to the terminal as it is: a compiler that quotes a line of that header shows its token.
+
 ``-p``, ``-b`` and ``--project`` may stand before the action. Behind it, ``--project`` alone is taken out; all
 else is idf.py's.
 """
@@ -8,7 +11,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -18,17 +21,29 @@ from esp_at_tools.errors import ExternalToolError, InputError
 
 PROJECT = "--project"
 _INTERRUPTED = 130
+_COMMANDS = ("build", "flash")
+"""Commands here that compile as actions of idf.py, which they are behind another action."""
 
 
-def known_actions() -> frozenset[str]:
+def known_actions() -> Mapping[str, bool]:
     """Return what idf.py knows, less what is a command here, from ``module_config/idf_actions.csv``.
 
     An ESP-IDF may have more; this tells which names are no slip of the fingers.
+
+    Returns:
+        Action → whether it compiles the application, or depends on what does.
     """
     from esp_at_tools.catalog.data import data_folder, read_table
 
-    rows = read_table(data_folder() / "idf_actions.csv", ("action", "source"))
-    return frozenset(action for _, (action, _) in rows)
+    rows = read_table(data_folder() / "idf_actions.csv", ("action", "compiles", "source"))
+    return {action: compiles == "yes" for _, (action, compiles, _) in rows}
+
+
+def compiles(args: Sequence[str]) -> bool:
+    """Tell whether one of the words behind ``esp-at-tool`` is an action that compiles the application."""
+    known = known_actions()
+    names = (word.replace("_", "-") for word in args)
+    return any(name in _COMMANDS or known.get(name, False) for name in names)
 
 
 def is_action(name: str, near: str, project: Path) -> bool:
@@ -102,6 +117,7 @@ def run_action(talk: Output, project: Path, args: Sequence[str], near: str = "")
     from esp_at_tools.workspace.compile import check_paths, run_interactive
     from esp_at_tools.workspace.compile_result import write_download_config
     from esp_at_tools.workspace.compile_variant import BUILD
+    from esp_at_tools.workspace.ota_tokens import with_tokens
 
     checkout = open_checkout(project)
     check_paths(checkout.root)
@@ -114,7 +130,14 @@ def run_action(talk: Output, project: Path, args: Sequence[str], near: str = "")
     chosen = choose(checkout, "", silence=False)
     with Live(talk) as live:
         environment = prepare(talk, live, checkout, chosen)
-    status = run_interactive(checkout, chosen.module, environment, args)
+    module = chosen.module
+    given = environment.variables if compiles(args) else {}
+    with with_tokens(given, checkout.root, module.platform, module.name) as tokens:
+        for warning in tokens.warnings:
+            talk.warn(warning)
+        if tokens.variables:
+            talk.note(f"OTA tokens of {', '.join(tokens.variables)}")
+        status = run_interactive(checkout, module, environment, args)
     if status in (_INTERRUPTED, -signal.SIGINT):
         raise click.exceptions.Exit(_INTERRUPTED)
     if status:

@@ -19,7 +19,7 @@ from esp_at_tools.formats.sdkconfig import Sdkconfig
 from esp_at_tools.interrupts import deaf_to_interrupts
 from esp_at_tools.workspace import compile_errors
 from esp_at_tools.workspace.checkout import IDF, READ_VARIABLES, Checkout, CheckoutModule
-from esp_at_tools.workspace.compile_process import run_followed
+from esp_at_tools.workspace.compile_process import run_followed, terminable
 from esp_at_tools.workspace.compile_variant import BUILD, SDKCONFIG
 from esp_at_tools.workspace.environment import IDF_PY, Environment, tools_folder
 from esp_at_tools.workspace.idf import mirrored, obtain, use_existing
@@ -279,5 +279,12 @@ def run_interactive(
         )
     except OSError as error:
         raise ExternalToolError(f"{command[0]}: cannot be started: {error.strerror}", "") from error
-    with deaf_to_interrupts():  # the program has got it too, and decides what that means
-        return process.wait()
+    try:
+        with (
+            terminable(),
+            deaf_to_interrupts(),
+        ):  # the program has got Ctrl-C too, and decides what that means
+            return process.wait()
+    finally:
+        if process.poll() is None:  # this process is being ended, and its callers have to tidy up
+            process.terminate()

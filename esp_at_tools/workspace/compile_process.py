@@ -125,7 +125,7 @@ def _lines(stream: IO[bytes] | None) -> Iterator[str]:
 def _ended_with_us(process: subprocess.Popen[bytes]) -> Iterator[None]:
     """End a program and its descendants when the block is left by an error or a signal."""
     try:
-        with _terminable():
+        with terminable():
             yield
     except BaseException:
         for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGKILL", signal.SIGTERM)):
@@ -149,7 +149,7 @@ def _signal(process: subprocess.Popen[bytes], number: int) -> None:
 
 
 @contextlib.contextmanager
-def _terminable() -> Iterator[None]:
+def terminable() -> Iterator[None]:
     """Let SIGTERM and SIGHUP interrupt as Ctrl-C does: else what runs in its own session would go on."""
     if threading.current_thread() is not threading.main_thread() or os.name != "posix":
         yield

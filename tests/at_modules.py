@@ -73,6 +73,7 @@ def impatient_host(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, seconds in (
         ("TIMEOUT", 0.3),
         ("PRESENT_TIMEOUT", 0.15),
+        ("LATE_TIMEOUT", 0.3),
         ("READY_TIMEOUT", 0.4),
         ("RESTART_TIMEOUT", 1),
     ):

@@ -94,6 +94,17 @@ def test_a_line_as_lines_are(cli, plug, kind, faults, options, tmp_path, asked):
     assert contents(board, tmp_path) == contents(quiet, tmp_path)
 
 
+@pytest.mark.parametrize("echo", [True, False])
+def test_a_late_reply_is_not_taken_for_that_of_the_next_command(cli, plug, monkeypatch, echo):
+    """The reply to the first AT comes when it was asked again, and that to the second after AT+GMR."""
+    monkeypatch.setattr(client, "PRESENT_TIMEOUT", 0.2)
+    monkeypatch.setattr(client, "TIMEOUT", 5.0)
+    board = plug(latency=0.25, echo=echo)
+    done = cli("at", "-p", board.port, "get", "uart_baudrate")
+    assert done.status == 0, done.err
+    assert done.out == "uart_baudrate=115200\n"
+
+
 def test_noise_in_an_answer_is_not_taken_for_the_answer(cli, plug):
     for before in range(12):
         board = plug(faults=Faults(damage=[bytes] * before + [more(b"7")]))

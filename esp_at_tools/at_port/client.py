@@ -18,6 +18,8 @@ TIMEOUT = 5.0
 """Seconds after which a command that writes nothing has been answered by any firmware."""
 PRESENT_TIMEOUT = 0.5
 """Seconds after which ``AT`` has been answered by a module that hears it."""
+LATE_TIMEOUT = 1.0
+"""Seconds of silence after which no reply comes any more that was not there in time."""
 FLASH_TIMEOUT = 30.0
 """Seconds for one that erases or writes flash."""
 RESTART_TIMEOUT = 15.0
@@ -117,6 +119,7 @@ class AtClient:
         self.port = wire.port
         self._parser = Parser()
         self._awaits_prompt = False
+        self._owed = 0  # replies that did not come in time, and may come yet
         self._message = message or (lambda _line: None)
 
     def command(self, text: str, data: bytes | None = None, *, timeout: float | None = None) -> Reply:
@@ -147,8 +150,20 @@ class AtClient:
 
     def _attempt(self, text: str, data: bytes | None, timeout: float) -> Reply | None:
         """Send a command once; None if it was dropped."""
+        if self._owed and text != "AT":
+            self._take_late_replies()
         self._clear()
         self.wire.write(f"{text}\r\n".encode("latin-1"))
+        try:
+            return self._reply(text, data, timeout)
+        except NoReplyError:
+            self._owed += 1
+            raise
+        except RestartedError:
+            self._owed = 0
+            raise
+
+    def _reply(self, text: str, data: bytes | None, timeout: float) -> Reply | None:
         reply, code, busy = Reply(), 0, False
         self._awaits_prompt = data is not None
         for event in self._events(text, timeout):
@@ -175,11 +190,19 @@ class AtClient:
         raise AssertionError  # the events end with an error
 
     def _clear(self) -> None:
-        """Take what stands on the line from before: system messages."""
+        """Take what stands on the line from before: system messages, late replies."""
         for event in self._parser.feed(self.wire.drain(0, 0.2)):
             if event.kind == "line" and event.text:
                 self._message(event.text)
+            self._owed -= event.kind == "closing" and self._owed > 0
         self._parser.clear()
+
+    def _take_late_replies(self) -> None:
+        """Take the replies of commands that were given up, lest they pass for those of the next ones."""
+        end = time.monotonic() + TIMEOUT
+        while self._owed and time.monotonic() < end and (late := self.wire.read(LATE_TIMEOUT)):
+            self._owed -= sum(event.kind == "closing" for event in self._parser.feed(late))
+        self._owed = 0
 
     def _events(self, text: str, timeout: float) -> Iterator[Event]:
         """Yield what arrives until the time is over.

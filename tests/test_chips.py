@@ -14,8 +14,6 @@ from esp_at_tools.catalog.chips import (
     Chip,
     UartPins,
     chip,
-    chip_of_image_id,
-    chip_of_platform,
     chips,
     find_chip,
 )
@@ -121,7 +119,7 @@ def test_a_module_may_have_its_own_log_port():
 
 @pytest.mark.parametrize("name", ["esp32c3", "ESP32-C3", "Esp32_C3", " esp32c3 ", "PLATFORM_ESP32C3"])
 def test_names_are_read_as_people_write_them(name: str):
-    assert chip(name) is find_chip(name) is chip_of_platform("platform_esp32c3") is chip_of_image_id(5)
+    assert chip(name) is find_chip(name)
 
 
 @pytest.mark.parametrize(
@@ -147,20 +145,6 @@ def test_chips_without_esp_at_are_told_by_name(name: str):
     assert find_chip(name) is None
 
 
-@pytest.mark.parametrize(
-    ("image_id", "part"), [(9, "ESP32-S3 is not a chip"), (18, "ESP32-P4"), (999, "999")]
-)
-def test_image_ids_of_other_chips(image_id: int, part: str):
-    with pytest.raises(InputError, match=part):
-        chip_of_image_id(image_id)
-
-
-def test_a_platform_needs_its_prefix():
-    with pytest.raises(InputError) as caught:
-        chip_of_platform("esp32c3")
-    assert "PLATFORM_ESP32C3" in caught.value.hint
-
-
 def test_official_modules(shared):
     paths = sorted(
         shared.glob("esp-at/v*/components/customized_partitions/raw_data/factory_param/*_data.csv")
@@ -171,7 +155,7 @@ def test_official_modules(shared):
             for row in csv.DictReader(stream):
                 names = ("uart_port", "uart_tx_pin", "uart_rx_pin", "uart_cts_pin", "uart_rts_pin")
                 official = UartPins(*(int(row[name]) for name in names))
-                assert chip_of_platform(row["platform"]).official_pins(row["module_name"]) == official
+                assert chip(row["platform"]).official_pins(row["module_name"]) == official
 
 
 HEADERS = {

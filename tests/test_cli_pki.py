@@ -144,7 +144,7 @@ def test_several_folders_are_several_sets(cli, tmp_path):
 
 
 def test_partitions_of_the_older_layout(cli, tmp_path):
-    data = PkiList().set(0, LEAF).set(1, made.pem(made.issue(days=(-9, -1)))).to_partition(8192)
+    data = PkiList().set(0, LEAF).set(1, made.pem(made.issue(days=(-9, -1)))).to_bytes().ljust(8192, b"\xff")
     fill(tmp_path, {"client_cert.bin": data, "other.bin": data})
     document = checked(cli, tmp_path / "client_cert.bin", status=1)
     assert [item["name"] for item in document["items"]] == ["client_cert.0", "client_cert.1"]

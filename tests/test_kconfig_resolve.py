@@ -15,7 +15,7 @@ from esp_at_tools.errors import ExternalToolError, FormatError, InputError
 from esp_at_tools.formats.sdkconfig import Sdkconfig
 from esp_at_tools.kconfig import library
 from esp_at_tools.kconfig.library import ask, kconfig_environment
-from esp_at_tools.kconfig.resolve import resolve_all, resolve_sdkconfig
+from esp_at_tools.kconfig.resolve import resolve, resolve_all
 from esp_at_tools.kconfig.tree import find_tree
 
 
@@ -31,14 +31,9 @@ def trees(tmp_path):
 
 
 def run(trees, *defaults, overlay=None, chip="esp32c3", **environment):
-    return resolve_sdkconfig(
-        trees.project,
-        trees.idf,
-        chip,
-        defaults or [trees.defaults],
-        overlay=overlay,
-        environment={**os.environ, **environment},
-    )
+    environment = {**os.environ, **environment}
+    tree = find_tree(trees.project, trees.idf, chip, environment=environment)
+    return resolve(tree, defaults or [trees.defaults], overlay, environment=environment)
 
 
 def test_defaults_of_kconfig_and_of_the_module_make_the_whole(common):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from esp_at_tools.catalog.chips import chip, chip_of_platform, chips
+from esp_at_tools.catalog.chips import chip, chips
 from esp_at_tools.errors import InputError
 from esp_at_tools.pki.names import PKI_ITEMS
 from esp_at_tools.settings import uart_rules
@@ -252,9 +252,9 @@ def test_every_official_module_may_be_written_as_it_is(shared):
                     for name, text in row.items()
                     if name in SETTINGS and name != "platform"
                 }
-                findings = check_settings(values, {}, chip_of_platform(row["platform"]), layout="modern")
+                findings = check_settings(values, {}, chip(row["platform"]), layout="modern")
                 assert not [finding for finding in findings if finding.level != "warning"], row
-                assert check_settings({}, values, chip_of_platform(row["platform"]), layout="modern") == []
+                assert check_settings({}, values, chip(row["platform"]), layout="modern") == []
                 seen += 1
     assert seen > 30
 

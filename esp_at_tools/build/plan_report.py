@@ -100,11 +100,6 @@ class Plan:
         """Bytes that an application may have: those of the partition that it starts from."""
         return room_for_app(self.primary)
 
-    @property
-    def user_room(self) -> int:
-        """Bytes in ``at_customize`` that no user partition has."""
-        return room_for_user(self.primary, self.secondary)
-
 
 def room_for_app(primary: PartitionTable) -> int:
     """Return the bytes that an application may have: the largest application partition's.

@@ -51,7 +51,7 @@ class ModuleKconfig:
 
         Raises:
             InputError, FormatError, ExternalToolError: see
-                :func:`esp_at_tools.kconfig.resolve.resolve_sdkconfig`.
+                :func:`esp_at_tools.kconfig.resolve.resolve`.
         """
         return resolve(self.tree, self.defaults, self.overlay, environment=self.environment)
 

@@ -20,7 +20,7 @@ UNUSED_PIN = -1
 
 _CHIP_COLUMNS = ("chip", "fact", "value", "source")
 _UART_COLUMNS = ("chip", "module", "role", "uart", "tx", "rx", "cts", "rts", "source")
-_PLATFORM_PREFIX = "PLATFORM_"
+_PLATFORM_PREFIX = "platform"
 _MAX_RANGE = 256
 
 
@@ -131,37 +131,9 @@ def find_chip(name: str) -> Chip | None:
     return _catalog().chips.get(_chip_key(name))
 
 
-def chip_of_platform(platform: str) -> Chip:
-    """Return the chip of ``PLATFORM_ESP32C3``, case-insensitively.
-
-    Raises:
-        InputError: no platform of ESP-AT.
-    """
-    if not platform.upper().startswith(_PLATFORM_PREFIX):
-        names = ", ".join(known.platform for known in chips())
-        raise InputError(f"{platform!r} is not the name of a platform", f"one of {names}")
-    return chip(platform)
-
-
-def chip_of_image_id(image_chip_id: int) -> Chip:
-    """Return the chip whose image headers have ``image_chip_id``.
-
-    Raises:
-        InputError: no chip that ESP-AT supports; the message names the chip where it is known.
-    """
-    catalog = _catalog()
-    for known in catalog.chips.values():
-        if known.image_chip_id == image_chip_id:
-            return known
-    title = catalog.other_ids.get(image_chip_id)
-    if title is not None:
-        _unsupported(title)
-    raise InputError(f"chip id {image_chip_id} in an image header is not that of a known chip", _supported())
-
-
 def _chip_key(name: str) -> str:
     key = name.strip().casefold().replace("-", "").replace("_", "")
-    return key.removeprefix(_PLATFORM_PREFIX.casefold().rstrip("_"))
+    return key.removeprefix(_PLATFORM_PREFIX)
 
 
 def _supported() -> str:
@@ -187,7 +159,6 @@ def _unknown(name: str, key: str) -> NoReturn:
 class _Catalog:
     chips: Mapping[str, Chip]
     other_titles: Mapping[str, str]
-    other_ids: Mapping[int, str]
 
 
 def _number(text: str) -> int:
@@ -272,14 +243,12 @@ def load(folder: Path) -> _Catalog:
     ports = _read_ports(folder / "uarts.csv", facts)
     supported: dict[str, Chip] = {}
     titles: dict[str, str] = {}
-    ids: dict[int, str] = {}
     for name, known in facts.items():
         if "platform" in known:
             supported[name] = _build(folder, name, known, ports.get(name, {}))
         else:
             titles[name] = known["title"]
-            ids[known["image_chip_id"]] = known["title"]
-    return _Catalog(supported, titles, ids)
+    return _Catalog(supported, titles)
 
 
 def _read_facts(path: Path) -> dict[str, dict[str, Any]]:

@@ -122,40 +122,10 @@ class BleData:
             )
         return HEADER.pack(len(text), *MAGIC) + text.encode("latin-1")
 
-    def to_partition(self, size: int) -> bytes:
-        """Return the whole partition of ``size`` bytes, 0xFF after the table.
-
-        Raises:
-            InputError: the table does not fit.
-        """
-        data = self.to_bytes()
-        if len(data) > size:
-            raise InputError(
-                f"the GATT table takes {len(data)} bytes, "
-                f"{len(data) - size} more than the partition's {size}",
-                "remove rows or shorten their values",
-            )
-        return data.ljust(size, b"\xff")
-
     @property
     def rows(self) -> list[str]:
         """The rows as text, as the modern layout has them."""
         return [_row_of(text, number).to_text() for number, text in enumerate(self.objects)]
-
-    def set_rows(self, rows: Sequence[str]) -> BleData:
-        """Return the table with exactly these rows; one that is as it was keeps its bytes.
-
-        Raises:
-            InputError: a row that is none.
-        """
-        objects = list(self.objects[: len(rows)])
-        for number, text in enumerate(rows):
-            row = _with_defaults(parse_row(text))
-            if number == len(objects):
-                objects.append(_object_of(row, objects[0] if objects else "{}"))
-            elif row != _row_of(objects[number], number):
-                objects[number] = _object_of(row, objects[number])
-        return self._with_objects(objects)
 
     def set_row(self, number: int, text: str) -> BleData:
         """Return the table with one row changed, or added after the last.

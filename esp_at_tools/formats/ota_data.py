@@ -27,15 +27,6 @@ assert ENTRY.size == 32  # noqa: S101 - a mistake here must not get past the imp
 
 BLANK_SEQUENCE = 0xFFFF_FFFF
 STATE_INVALID, STATE_ABORTED, STATE_UNDEFINED = 0x3, 0x4, 0xFFFF_FFFF
-STATES = {
-    0x0: "new",
-    0x1: "pending verify",
-    0x2: "valid",
-    STATE_INVALID: "invalid",
-    STATE_ABORTED: "aborted",
-    STATE_UNDEFINED: "undefined",
-}
-"""``esp_ota_img_states_t``."""
 _BLANK_LABEL = b"\xff" * 20
 _FACTORY, _TEST = 0x00, 0x20
 
@@ -46,7 +37,8 @@ class OtaEntry:
 
     Attributes:
         sequence: 1 upwards; the larger one counts, and ``(sequence - 1) % slots`` is the slot.
-        state: see ``STATES``.
+        state: ``esp_ota_img_states_t``: 0 new, 1 pending verify, 2 valid, 3 invalid, 4 aborted, all ones for
+            undefined.
         crc: as stored.
         label: 20 bytes that nobody uses.
     """
@@ -65,11 +57,6 @@ class OtaEntry:
     def crc_ok(self) -> bool:
         """Whether the CRC is that of the sequence number."""
         return self.crc == _crc(self.sequence)
-
-    @property
-    def state_name(self) -> str:
-        """The state in words; a number where it is none that is known."""
-        return STATES.get(self.state, f"{self.state:#x}")
 
     @property
     def is_rejected(self) -> bool:

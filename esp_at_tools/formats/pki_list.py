@@ -117,21 +117,6 @@ class PkiList:
         body = b"".join(item.to_bytes() for item in self.items)
         return HEADER.pack(MAGIC, len(self.items), len(body)) + body
 
-    def to_partition(self, size: int) -> bytes:
-        """Return the whole partition of ``size`` bytes, 0xFF after the list.
-
-        Raises:
-            InputError: the list does not fit.
-        """
-        data = self.to_bytes()
-        if len(data) > size:
-            raise InputError(
-                f"the certificates and keys take {len(data)} bytes with their headers, "
-                f"{len(data) - size} more than the partition's {size}",
-                "use a shorter chain, EC keys or DER, or remove another item of the same partition",
-            )
-        return data.ljust(size, b"\xff")
-
     def get(self, index: int) -> bytes | None:
         """Return the content of an item, None where the list has none in that place."""
         if 0 <= index < len(self.items):

@@ -14,7 +14,7 @@ from esp_at_tools.errors import InputError
 from esp_at_tools.files import read_file
 from esp_at_tools.formats.sdkconfig import OFF, PREFIX, Sdkconfig
 from esp_at_tools.kconfig.library import ask
-from esp_at_tools.kconfig.tree import KconfigTree, find_tree
+from esp_at_tools.kconfig.tree import KconfigTree
 
 _MAX_DEFAULTS = 1 << 20
 _NOTES = (" was replaced with ", "Trying to set symbol ")
@@ -41,35 +41,6 @@ class Resolved:
         return Sdkconfig.from_text(self.text, "the resolved sdkconfig")
 
 
-def resolve_sdkconfig(
-    project: Path,
-    idf: Path,
-    chip: str,
-    defaults: Sequence[Path],
-    *,
-    overlay: Path | None = None,
-    environment: Mapping[str, str] | None = None,
-) -> Resolved:
-    """Return the full sdkconfig of one module.
-
-    Args:
-        project: the esp-at checkout.
-        idf: the ESP-IDF; it needs not be installed.
-        chip: as ESP-IDF calls it: ``esp32c3``.
-        defaults: the module's ``sdkconfig.defaults`` and what is appended to them; of each file the one with
-            ``.<chip>`` behind its name follows it, as in ESP-IDF.
-        overlay: the user's own options, read last; it may be absent.
-        environment: as for :func:`esp_at_tools.kconfig.tree.find_tree`; this process's own if None.
-
-    Raises:
-        InputError: a file or folder is missing, or a Kconfig file is broken.
-        FormatError: defaults cannot be read; the message has the line.
-        ExternalToolError: esp-idf-kconfig ended without an answer.
-    """
-    tree = find_tree(project, idf, chip, environment=environment)
-    return resolve(tree, defaults, overlay, environment=environment)
-
-
 def resolve(
     tree: KconfigTree,
     defaults: Sequence[Path],
@@ -79,8 +50,17 @@ def resolve(
 ) -> Resolved:
     """Return the full sdkconfig of one module; options of the overlay that have no effect are warned of.
 
+    Args:
+        tree: of the ESP-IDF, which needs not be installed, and the esp-at checkout.
+        defaults: the module's ``sdkconfig.defaults`` and what is appended to them; of each file the one with
+            ``.<chip>`` behind its name follows it, as in ESP-IDF.
+        overlay: the user's own options, read last; it may be absent.
+        environment: as for :func:`esp_at_tools.kconfig.tree.find_tree`; this process's own if None.
+
     Raises:
-        InputError, FormatError, ExternalToolError: see :func:`resolve_sdkconfig`.
+        InputError: a file is missing, or a Kconfig file is broken.
+        FormatError: defaults cannot be read; the message has the line.
+        ExternalToolError: esp-idf-kconfig ended without an answer.
     """
     files = with_overlay(defaults, overlay)
     resolved = resolve_all(tree, [files], environment=environment)[0]
@@ -95,7 +75,7 @@ def resolve_all(
     """Return a full sdkconfig for each list of defaults; the tree is parsed only once.
 
     Raises:
-        InputError, FormatError, ExternalToolError: see :func:`resolve_sdkconfig`.
+        InputError, FormatError, ExternalToolError: see :func:`resolve`.
     """
     request = {"jobs": [read_defaults(files, tree.chip) for files in jobs], "wanted": None}
     reply = ask(tree, request, os.environ if environment is None else environment)

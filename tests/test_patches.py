@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ from esp_at_tools.formats.sdkconfig import Sdkconfig
 from esp_at_tools.workspace.patch_diff import read_diff
 from esp_at_tools.workspace.patch_list import AFTER, BEFORE, Patch
 from esp_at_tools.workspace.patches import Ground, apply_patches, patch_states, undo_patches
+from esp_at_tools.workspace.unchanged import unchanged_on_error
 
 LINES = [f"line {number}\n" for number in range(1, 61)]
 LIB = "components/bt/lib"
@@ -93,6 +97,70 @@ def test_a_patch_that_git_refuses_at_last_takes_the_others_back(tree):
     assert tree.states(first, second) == ["missing", "missing"]
     with pytest.raises(ExternalToolError, match="beyond a symbolic link"):
         apply_patches(tree.ground, [first, second])
+    assert tree.files() == before
+
+
+@pytest.fixture
+def fill_disk(tmp_path, monkeypatch):
+    """Let git write no file of more than 4 KB in its repositories; return what switches that on."""
+    write(
+        tmp_path / "bin/git",
+        '#!/bin/sh\ncase "$PWD" in *esp-at-patches-*) ;; *) ulimit -f 8 ;; esac\n'
+        f'exec "{shutil.which("git")}" "$@"\n',
+    ).chmod(0o755)
+    return lambda: monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+
+
+LONG = "".join(f"a long line {number}\n" for number in range(500))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a limit of a shell stands for the full disk")
+def test_a_disk_that_fills_up_leaves_no_half_of_a_patch(tree, fill_disk):
+    tree.edit("main/a.c", 10)
+    first = tree.patch("first.patch")
+    tree.edit("main/a.c", 40)
+    write(tree.idf / "main/b.c", LONG)
+    write(tree.idf / "alone/deep/x.c", "new\n")
+    git(tree.idf, "add", "-N", "alone/deep/x.c")
+    second = tree.patch("second.patch")
+    git(tree.idf, "rm", "-rqf", "alone")
+    tree.edit("main/a.c", 50, text="mine")
+    before = tree.files()
+    assert tree.states(first, second) == ["missing", "missing"]
+    fill_disk()
+    with pytest.raises(ExternalToolError, match=r"apply .*second\.patch"):
+        apply_patches(tree.ground, [first, second])
+    assert tree.files() == before
+    assert not (tree.idf / "alone").exists()
+    assert tree.states(first, second) == ["missing", "missing"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a limit of a shell stands for the full disk")
+def test_a_disk_that_fills_up_leaves_a_patch_in(tree, fill_disk):
+    write(tree.idf / "main/b.c", LONG)
+    commit(tree.idf)
+    tree.edit("main/a.c", 10)
+    write(tree.idf / "main/b.c", "short\n")
+    patch = tree.patch("first.patch")
+    apply_patches(tree.ground, [patch])
+    before = tree.files()
+    fill_disk()
+    with pytest.raises(ExternalToolError, match=r"apply -R .*first\.patch"):
+        undo_patches(tree.ground, [patch])
+    assert tree.files() == before
+    assert tree.states(patch) == ["applied"]
+
+
+def test_a_file_that_cannot_be_copied_is_not_changed(tree, monkeypatch):
+    before = tree.files()
+
+    def full(source: Path, target: Path, **_: object) -> None:
+        Path(target).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(source))
+
+    monkeypatch.setattr("shutil.copy2", full)
+    with pytest.raises(InputError, match="No space left"), unchanged_on_error([tree.idf / "main/a.c"]):
+        pytest.fail("the block began")
     assert tree.files() == before
 
 

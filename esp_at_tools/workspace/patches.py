@@ -17,12 +17,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from esp_at_tools.errors import EspAtError, FormatError, InputError
+from esp_at_tools.errors import FormatError, InputError
 from esp_at_tools.files import write_file
 from esp_at_tools.formats.sdkconfig import Sdkconfig
 from esp_at_tools.workspace.git import Git
 from esp_at_tools.workspace.patch_diff import TouchedFile, read_diff
 from esp_at_tools.workspace.patch_list import Patch
+from esp_at_tools.workspace.unchanged import unchanged_on_error
 
 APPLIED = "applied"
 INCLUDED = "included"
@@ -36,6 +37,8 @@ _ERROR = re.compile(r"^error: (.+)$", re.MULTILINE)
 _DAMAGED = re.compile(
     r"corrupt patch|[Nn]o valid patches|unrecognized input|malformed|patch fragment without"
 )
+_REFUSED = 1
+"""The exit status of ``git apply`` for a patch that does not fit; it has written nothing then."""
 _MAX_FILES = 10_000
 
 
@@ -132,29 +135,34 @@ def apply_patches(ground: Ground, patches: Iterable[Patch]) -> tuple[PatchState,
         The states before it: what was ``missing`` is applied now.
 
     Raises:
-        InputError: a patch does not fit; the message names the file and the hunk, and nothing is changed.
+        InputError: a patch does not fit; the message names the file and the hunk. Or a file cannot be
+            written. Nothing is changed.
         FormatError: one is no patch.
-        ExternalToolError: git failed; what was applied by then is taken back.
+        ExternalToolError: git failed; every file is as it was.
     """
     states = patch_states(ground, patches)
     refused = [state for state in states if state.state == CONFLICTING]
     if refused:
         more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
         raise InputError(f"{refused[0].message}{more}", refused[0].hint)
-    done: list[PatchState] = []
+    missing = [state.patch for state in states if state.state == MISSING]
     try:
-        for state in states:
-            if state.state == MISSING:
-                _put(ground, state.patch)
-                done.append(state)
-    except (EspAtError, OSError):
-        for state in reversed(done):
-            _take_back(ground, state)
-            marker = ground.marker(state.patch)
-            if marker is not None and not state.marked:
-                marker.unlink(missing_ok=True)
-        raise
+        with unchanged_on_error(path for patch in missing for path in _touched(ground, patch)):
+            for patch in missing:
+                _put(ground, patch)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"{error.filename}: cannot be written: {reason}", "nothing was changed") from error
     return states
+
+
+def _touched(ground: Ground, patch: Patch) -> list[Path]:
+    """Return the files that a patch changes, makes or removes."""
+    if not patch.is_diff:
+        return [target for _, target in _replacements(ground, patch)]
+    place, marker = _Place.of(ground, patch), ground.marker(patch)
+    found = [place.base / path for each in place.files for path in each.paths]
+    return found if marker is None else [*found, marker]
 
 
 def _put(ground: Ground, patch: Patch) -> None:
@@ -223,7 +231,11 @@ def is_out(ground: Ground, state: PatchState) -> bool:
 def _take_back(ground: Ground, state: PatchState) -> PatchState:
     patch = state.patch
     if patch.is_diff:
-        said = _Place.of(ground, patch).git().ask("apply", "-R", "--whitespace=nowarn", str(patch.source))
+        git, args = _Place.of(ground, patch).git(), ("apply", "-R", "--whitespace=nowarn", str(patch.source))
+        with unchanged_on_error(_touched(ground, patch)):
+            said = git.ask(*args)
+            if said.status not in (0, _REFUSED):
+                raise git.failure(args, said.status, said.err)
         if said.status:
             return replace(_conflict(ground, patch, said.err, reverse=True), marked=state.marked)
         return state

@@ -183,7 +183,7 @@ def _put(ground: Ground, patch: Patch) -> None:
 def _write_marker(marker: Path, source: Path) -> None:
     """Leave the copy by which esp-at's own tool knows that it has nothing to do."""
     if not marker.is_dir():
-        shutil.copy(source, marker)
+        write_file(marker, source.read_bytes())
 
 
 def undo_patches(ground: Ground, patches: Iterable[Patch]) -> tuple[PatchState, ...]:

@@ -222,6 +222,24 @@ def test_a_forked_process_has_no_lock(tmp_path):
     assert not folder._LOCKS
 
 
+def test_a_lock_of_a_folder_that_is_gone_is_none(tmp_path, monkeypatch):
+    """The run before may have removed it after this one opened it, and a third one made it anew."""
+    import fcntl
+
+    lock = fcntl.flock
+
+    def removed(descriptor: int, how: int) -> None:
+        (tmp_path / ".manifest.work").rmdir()
+        (tmp_path / ".manifest.work").mkdir()
+        lock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", removed)
+    with pytest.raises(InputError, match="another run"), folder.work_folder(tmp_path, None):
+        pass
+    assert not folder._LOCKS
+    assert (tmp_path / ".manifest.work").is_dir()
+
+
 def test_a_process_with_threads_is_not_forked():
     going_on = threading.Event()
     thread = threading.Thread(target=going_on.wait)

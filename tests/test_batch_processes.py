@@ -48,6 +48,17 @@ def test_a_process_that_cannot_go_on_is_believed_although_it_is_given_more():
     ours.close()
 
 
+def test_a_process_that_cannot_make_its_folder_tells_that(job):
+    job.work.rmdir()
+    with pytest.raises(InputError, match="cannot be written: No such file"):
+        worker.Worker(job)
+    with (
+        pytest.raises(InputError, match="cannot be written: No such file"),
+        worker._started(job, 1) as pool,
+    ):
+        list(pool.run([Rows([row()])]))
+
+
 @pytest.mark.parametrize("place", ["make", "write"])
 def test_memory_that_is_short_is_no_fault_of_a_row(job, monkeypatch, place):
     def short(*_args: object, **_options: object) -> None:

@@ -248,15 +248,25 @@ def _locked(base: Path) -> int | None:
     descriptor = os.open(base, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        ours = _is_still(base, descriptor)
     except OSError as error:
-        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-            return descriptor  # a file system without locks
+        # Other errors are those of a file system without locks.
+        ours = error.errno not in (errno.EWOULDBLOCK, errno.EACCES)
+    if not ours:
         os.close(descriptor)
         raise InputError(
             f"{base.parent}: another run is at work on it", "wait for it, or give each shard its own number"
-        ) from error
+        )
     _LOCKS.add(descriptor)
     return descriptor
+
+
+def _is_still(path: Path, descriptor: int) -> bool:
+    """Tell whether a folder is the one that was opened: a run that ends removes its own."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 _LOCKS: set[int] = set()

@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from esp_at_tools.errors import FormatError
+from esp_at_tools.pki.item_checks import SOON
 from esp_at_tools.pki.items import RSASSA_PSS_OID
 from esp_at_tools.pki.names import PKI_ITEMS, PKI_SETS, PkiKind
 from esp_at_tools.pki.tls_support import OFFICIAL, TlsSupport
@@ -73,14 +74,13 @@ class PkiJudge:
 
     def __init__(self, now: datetime, tls: TlsSupport = OFFICIAL) -> None:
         """Find out whether the quick way can be trusted."""
-        from esp_at_tools.pki import checks, item_checks, set_checks
+        from esp_at_tools.pki import checks, set_checks
 
         self._library = _Library()
         self._now = now
         self._tls = tls
         self._known: dict[tuple[str, bytes], ItemVerdict] = {}
-        tables: Any = getattr(checks, "CHECKS", item_checks.ITEM_CHECKS)
-        self.quick_items = _deciding(tables) <= PROVEN and _accepts_the_usual(tls)
+        self.quick_items = _deciding(checks.CHECKS) <= PROVEN and _accepts_the_usual(tls)
         self.quick_sets = _deciding(set_checks.SET_CHECKS) <= PROVEN_OF_SETS
 
     def item(self, name: str, data: bytes) -> ItemVerdict:
@@ -145,7 +145,7 @@ class PkiJudge:
         )
 
     def _plain(self, name: str, data: bytes) -> ItemVerdict | None:
-        """Return the verdict on an item against which nothing can stand, None if that is not plain to see."""
+        """Return the verdict on an item of which nothing can be told, None if that is not plain to see."""
         kind = PKI_ITEMS[name].kind
         der = _plain_der(data, _FRAMES[kind])
         if der is None or RSASSA_PSS_OID in der:  # that of a key has to be told from that of a signature
@@ -160,7 +160,8 @@ class PkiJudge:
         before, after = certificate.not_valid_before_utc, certificate.not_valid_after_utc
         algorithm = certificate.signature_hash_algorithm
         if (
-            not before <= self._now <= after
+            self._now < before
+            or after < self._now + SOON
             or certificate.serial_number <= 0
             or algorithm is None
             or algorithm.name not in _SOUND_HASHES
@@ -213,10 +214,10 @@ def _plain_der(data: bytes, frames: Iterable[tuple[bytes, bytes]]) -> bytes | No
         data: the file.
         frames: what it may begin and end with.
     """
-    begin, end = next((each for each in frames if data.startswith(each[0])), (b"", b""))
-    if not end or not data.endswith(end):
+    frame = next((each for each in frames if data.startswith(each[0])), None)
+    if frame is None or not data.endswith(frame[1]):
         return None
-    body = data[len(begin) : -len(end)]
+    body = data[len(frame[0]) : -len(frame[1])]
     digits = body.replace(b"\n", b"")
     line_ends = (len(body) - 1) // (_LINE + 1)
     if len(body) - len(digits) != line_ends or body[_LINE :: _LINE + 1] != b"\n" * line_ends:
@@ -225,7 +226,7 @@ def _plain_der(data: bytes, frames: Iterable[tuple[bytes, bytes]]) -> bytes | No
         der = binascii.a2b_base64(digits)
     except binascii.Error:
         return None
-    return der if der and binascii.b2a_base64(der, newline=False) == digits else None
+    return der if binascii.b2a_base64(der, newline=False) == digits else None
 
 
 def _accepts_the_usual(tls: TlsSupport) -> bool:

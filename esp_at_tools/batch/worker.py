@@ -80,7 +80,7 @@ class Worker:
         job: what they have in common.
 
     Raises:
-        InputError: see :class:`esp_at_tools.batch.maker.Maker`.
+        InputError: see :class:`esp_at_tools.batch.maker.Maker`; or a folder cannot be made.
     """
 
     def __init__(self, job: Job) -> None:
@@ -89,7 +89,10 @@ class Worker:
         # A folder of its own: two processes that make files in one folder wait for each other.
         self._own = f"{os.getpid()}"
         self._work = f"{job.work}{os.sep}{self._own}{os.sep}"
-        Path(self._work).mkdir(mode=0o700, exist_ok=True)
+        try:
+            Path(self._work).mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise unwritable(error) from error
 
     def run(self, rows: Iterable[Row]) -> list[Result]:
         """Make a group of devices.

@@ -65,7 +65,6 @@ def test_at_port(cli, image):
 
 def test_a_module_that_says_nothing_fails_the_check(cli, image, monkeypatch):
     monkeypatch.setattr(check, "LOG_SECONDS", 0.2)
-    monkeypatch.setattr(check.check_boot_log, "__defaults__", (0.2,))
     with PtyBoard(Loader()) as board:
         done = cli("flash", image, "-p", board.port, "--check")
         assert done.status == 1

@@ -37,12 +37,12 @@ class Check:
     log: tuple[str, ...] = ()
 
 
-def check_at_port(port: str, baud: int = 0, *, rtscts: bool = False) -> Check:
+def check_at_port(port: str) -> Check:
     """Ask AT+GMR; a module that has just been reset gets the time to start."""
     end = time.monotonic() + RESTART_TIMEOUT
     while True:
         try:
-            client = connect(port, baud, rtscts=rtscts)
+            client = connect(port)
         except DeviceError as error:
             if time.monotonic() > end or "no AT firmware answers" not in error.message:
                 return Check(port, ok=False, text=error.message.removeprefix(f"{port}: "), hint=error.hint)
@@ -61,19 +61,18 @@ def _asked(client: AtClient) -> Check:
         client.wire.close()
 
 
-def check_boot_log(port: str, chip: str, seconds: float = LOG_SECONDS) -> Check:
+def check_boot_log(port: str, chip: str) -> Check:
     """Reset the module and listen to what it says while it starts.
 
     Args:
         port: its log port, through which it was flashed.
         chip: ``esp8266`` has another rate.
-        seconds: how long.
     """
     try:
         wire = Wire(port, _LOG_BAUD_ESP8266 if chip == "esp8266" else _LOG_BAUD)
         try:
             wire.reset()
-            text = _listened(wire, seconds)
+            text = _listened(wire, LOG_SECONDS)
         finally:
             wire.close()
     except DeviceError as error:

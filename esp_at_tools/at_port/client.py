@@ -110,17 +110,15 @@ class AtClient:
 
     Args:
         wire: the port.
-        message: told of lines that belong to no reply, as far as that can be known.
     """
 
-    def __init__(self, wire: Wire, message: Callable[[str], None] | None = None) -> None:
+    def __init__(self, wire: Wire) -> None:
         """Nothing is sent yet."""
         self.wire = wire
         self.port = wire.port
         self._parser = Parser()
         self._awaits_prompt = False
         self._owed = 0  # replies that did not come in time, and may come yet
-        self._message = message or (lambda _line: None)
 
     def command(self, text: str, data: bytes | None = None, *, timeout: float | None = None) -> Reply:
         """Send a command, give it the data that it asks for, and return its reply.
@@ -192,8 +190,6 @@ class AtClient:
     def _clear(self) -> None:
         """Take what stands on the line from before: system messages, late replies."""
         for event in self._parser.feed(self.wire.drain(0, 0.2)):
-            if event.kind == "line" and event.text:
-                self._message(event.text)
             self._owed -= event.kind == "closing" and self._owed > 0
         self._parser.clear()
 

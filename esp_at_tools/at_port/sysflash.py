@@ -24,22 +24,17 @@ ATTEMPTS = 3
 Progress = Callable[[int], None]
 
 
-def read_partition(
-    client: AtClient, place: Partition, size: int | None = None, progress: Progress | None = None
-) -> bytes:
-    """Read a partition from its beginning.
+def read_partition(client: AtClient, place: Partition, progress: Progress | None = None) -> bytes:
+    """Read a partition.
 
     Args:
         client: the module.
         place: the partition, as AT+SYSFLASH? gives it.
-        size: bytes, None for all.
-        progress: told how many are there.
+        progress: told how many bytes are there.
     """
-    wanted = place.size if size is None else size
-    _check(place, wanted)
     data = b""
-    while len(data) < wanted:
-        start, length = len(data), min(READ_SIZE, wanted - len(data))
+    while len(data) < place.size:
+        start, length = len(data), min(READ_SIZE, place.size - len(data))
         data += repeated(partial(_read_piece, client, place, start, length))
         if progress is not None:
             progress(len(data))

@@ -33,7 +33,6 @@ class Wire:
     def __init__(self, port: str, baud: int, *, rtscts: bool = False, trace: Trace | None = None) -> None:
         """Open the port without resetting the module: DTR and RTS stay inactive."""
         self.port, self.trace = port, trace
-        self.sent = self.received = 0
         import serial  # type: ignore[import-untyped] # pyserial has no types
 
         with explained_system(port, opening=True):
@@ -80,7 +79,6 @@ class Wire:
                     f"{self.port}: the module takes no data",
                     "switch flow control off (leave out --flow), or check the wire to its CTS pin",
                 ) from error
-        self.sent += len(piece)
 
     def read(self, timeout: float) -> bytes:
         """Return what arrives within ``timeout`` seconds, as soon as anything does; else nothing."""
@@ -91,7 +89,6 @@ class Wire:
                 waiting = self._serial.in_waiting
                 self._serial.timeout = 0
                 data += self._serial.read(waiting) if waiting else b""
-        self.received += len(data)
         if data and self.trace is not None:
             self.trace("<", data)
         return data

@@ -391,6 +391,7 @@ def make_idf(folder: Path) -> StandIn:
     newest = commit(idf, "later")
     for each in (deep, lib, idf):
         git(each, "config", "uploadpack.allowAnySHA1InWant", "true")
+        git(each, "config", "uploadpack.allowFilter", "true")
     return StandIn(remotes, idf, pinned, newest, folder / "espressif-tools")
 
 

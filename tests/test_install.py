@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import idf_standin
@@ -364,7 +365,47 @@ def test_a_connection_that_breaks_does_not_lead_to_the_whole_branch(checkout: Pa
     monkeypatch.setattr(Git, "follow", follow)
     with pytest.raises(ExternalToolError, match="early EOF"):
         idf.obtain(wanted_of(checkout), SILENT)
-    assert ["--depth=1" in args for args in fetched] == [True]
+    assert [args[2:] for args in fetched] == [
+        ("--depth=1", "--no-tags", *filters, "origin", wanted_of(checkout).commit)
+        for filters in ((), ("--filter=blob:none",))
+    ]
+
+
+def test_a_fetch_that_broke_off_goes_on_in_parts(standin: StandIn, checkout: Path, monkeypatch) -> None:
+    wanted = wanted_of(checkout)
+    follow, run = Git.follow, Git.run
+    parts: list[tuple[str, ...]] = []
+
+    def broken_follow(git: Git, *args: str, line: Callable[[str], None]) -> None:
+        if args[0] == "fetch" and "--filter=blob:none" not in args:
+            write(git.folder / ".git/objects/pack/tmp_pack_x", "half a pack")
+            raise git.failure(args, 128, "fetch-pack: unexpected disconnect while reading sideband packet")
+        follow(git, *args, line=line)
+
+    def broken_run(git: Git, *args: str) -> str:
+        if "--filter=blob:none" in args:
+            parts.append(args[args.index("origin") + 1 :])
+            if len(parts) == 3:
+                raise git.failure(args, 128, "fatal: early EOF")
+        return run(git, *args)
+
+    monkeypatch.setattr(Git, "follow", broken_follow)
+    monkeypatch.setattr(Git, "run", broken_run)
+    monkeypatch.setattr("esp_at_tools.workspace.fetch_parts._PART", 2)
+    with pytest.raises(ExternalToolError, match="early EOF"):
+        idf.obtain(wanted, SILENT)
+    assert idf.obtain(wanted, SILENT) == "cloned"
+    assert parts[3] == parts[2], "what had come stays"
+    assert len(parts) > 4
+    names = [name for part in (*parts[:2], *parts[3:]) for name in part]
+    assert len(names) == len(set(names))
+    state = look(wanted.place)
+    assert (state.head, state.missing) == (standin.commit, ())
+    assert git(wanted.place, "status", "--porcelain") == ""
+    assert "promisor" not in git(wanted.place, "config", "--list", "--local")
+    git(wanted.place, "fsck", "--full")
+    left = [path.suffix for path in (wanted.place / ".git/objects/pack").iterdir()]
+    assert set(left) <= {".pack", ".idx", ".rev"}
 
 
 def test_a_password_in_an_address_is_not_printed(cli, checkout: Path) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from esp_at_tools.errors import EspAtError, ExternalToolError, InputError
+from esp_at_tools.workspace.fetch_parts import begin_parts, drop_broken_packs, finish_parts
 from esp_at_tools.workspace.git import Git, without_credentials
 from esp_at_tools.workspace.idf_state import (
     Follow,
@@ -28,9 +29,10 @@ from esp_at_tools.workspace.idf_state import (
     look,
 )
 
+_BROKEN_OFF = re.compile(r"timed out|early EOF|RPC failed|Connection reset|unexpected disconnect")
+"""What git says of a connection that broke off."""
 _NO_NETWORK = re.compile(
-    r"Could not resolve host|Connection refused|Failed to connect|timed out"
-    r"|early EOF|RPC failed|Connection reset|unexpected disconnect|No space left"
+    rf"Could not resolve host|Connection refused|Failed to connect|No space left|{_BROKEN_OFF.pattern}"
 )
 """What git says where another way of asking would not help either."""
 _LOCK = "esp-at-tool.lock"
@@ -56,6 +58,7 @@ def clone(wanted: Wanted, follow: Follow) -> str:
     git.run("init", "--quiet")
     with _claimed(partial, wanted), _tidied(git, wanted):
         drop_locks(partial / ".git")
+        drop_broken_packs(git)
         _set_origin(git, wanted)
         _fetch(git, wanted, follow)
         git.follow("checkout", "--force", "--detach", "--progress", wanted.commit, line=follow.line)
@@ -176,18 +179,29 @@ def _fetch(git: Git, wanted: Wanted, follow: Follow) -> None:
                 "fetch", "--progress", "--depth=1", "--no-tags", "origin", wanted.commit, line=follow.line
             )
         except ExternalToolError as error:
-            if _NO_NETWORK.search(error.message):
-                raise
-            follow.line(error.message)
-            follow.step(f"that commit alone cannot be had: fetching {reference} of {wanted.name}")
-            git.follow("fetch", "--progress", "--no-tags", "origin", reference, line=follow.line)
+            _fetch_otherwise(git, wanted, follow, error)
     if not git.has_commit(wanted.commit):
         raise ExternalToolError(
             f"{without_credentials(wanted.repository)}: {reference} has no commit {wanted.commit}",
             "check IDF_VERSION; a mirror may not have it yet",
         )
+    finish_parts(git, wanted.commit, follow.line)
     if not wanted.whole:
         _fetch_tag(git, wanted, follow)
+
+
+def _fetch_otherwise(git: Git, wanted: Wanted, follow: Follow, error: ExternalToolError) -> None:
+    """Fetch the commit in the way that the error leaves, if it leaves any."""
+    if _BROKEN_OFF.search(error.message):
+        follow.line(error.message)
+        follow.step(f"the connection broke off: fetching {wanted.name} in parts, each of which stays")
+        begin_parts(git, wanted.commit, follow.line)
+    elif _NO_NETWORK.search(error.message):
+        raise error
+    else:
+        follow.line(error.message)
+        follow.step(f"that commit alone cannot be had: fetching {wanted.reference} of {wanted.name}")
+        git.follow("fetch", "--progress", "--no-tags", "origin", wanted.reference, line=follow.line)
 
 
 def _fetch_tag(git: Git, wanted: Wanted, follow: Follow) -> None:

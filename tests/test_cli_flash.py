@@ -262,6 +262,15 @@ def test_dry_run_and_the_esptool_command_do_the_same(cli, board, tmp_path, image
     assert {path.name for path in parts.iterdir()} == {"0x0.bin", "0x1e000.bin", "0x60000.bin"}
 
 
+def test_no_folder_where_every_piece_is_a_file(cli, tmp_path):
+    release = builders.release(tmp_path / "release")
+    done = cli("flash", release, "--dry-run", "--parts-output", tmp_path / "parts")
+    assert done.status == 0, done.err
+    assert "every piece is a file of its own already" in done.err
+    assert "nothing was written" in done.out
+    assert {path.name for path in tmp_path.iterdir()} == {"release"}
+
+
 def test_release_is_flashed_as_esptool_does_it(cli, board, tmp_path):
     folder = builders.release(tmp_path / "release")
     args = folder / "flasher_args.json"

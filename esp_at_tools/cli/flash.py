@@ -145,13 +145,12 @@ def command(
         choose_ports(ports)
     link = Link(ports[0] if ports else PORT, baud, stub=not no_stub)
     commands = esptool_commands(plan, link, parts_output or Path(), verify=verify)
-    if parts_output is not None:
-        _write_parts(parts_output, commands)
+    written = parts_output is not None and _write_parts(parts_output, commands)
     if talk.json:
         talk.document(plan_document(plan, verify=verify, commands=commands, dry_run=True))
     else:
         print_plan(talk, plan)
-        print_commands(talk, commands, written=parts_output is not None)
+        print_commands(talk, commands, written=written)
 
 
 def _allotment(
@@ -184,13 +183,21 @@ def _input(path: Path | None) -> Path:
     return BUILD_FOLDER
 
 
-def _write_parts(folder: Path, commands: EsptoolCommands) -> None:
-    """Write the pieces; any of them may hold private keys, so they are for their owner only."""
+def _write_parts(folder: Path, commands: EsptoolCommands) -> bool:
+    """Write the pieces; any of them may hold private keys, so they are for their owner only.
+
+    Returns:
+        Whether there are any: a release has a file for each, and needs no folder.
+    """
     files.check_new_folder(folder)
+    if not commands.parts:
+        current_output().note(f"{folder}: not made: every piece is a file of its own already")
+        return False
     with files.written_together(folder, private=True) as pending:
         for path, segment in commands.parts:
             target = files.check_output(path)
             pending.append(StagedFile(target, files.stage_file(target, [segment.data], private=True)))
+    return True
 
 
 # --- flashing ------------------------------------------------------------------------------------

@@ -39,7 +39,8 @@ def print_plan(talk: Output, plan: FlashPlan) -> None:
 
 def print_commands(talk: Output, commands: EsptoolCommands, *, written: bool) -> None:
     """Say the esptool commands that do the same."""
-    talk.result("Dry run: nothing was written. The same with esptool:")
+    what = "no module was written to" if written else "nothing was written"
+    talk.result(f"Dry run: {what}. The same with esptool:")
     for words in commands.commands:
         talk.result(f"  {shlex.join(words)}")
     if commands.parts and not written:

@@ -18,40 +18,15 @@ from urllib.request import Request
 
 import builders
 import pytest
+from release_cache import MINI, OFFICIAL, fetch, left
+from release_cache import cache_fixture as _cache  # noqa: F401 - a fixture
+from release_cache import place_fixture as _place  # noqa: F401 - a fixture
 from release_server import ADDRESS, archive, serving
 
 from esp_at_tools.catalog.release_lookup import find_release
 from esp_at_tools.errors import EspAtError, InputError
 from esp_at_tools.releases import download
-from esp_at_tools.releases.cache import Slot, slot
 from esp_at_tools.releases.store import obtain
-
-MINI = "ESP32C3/MINI-1"
-OFFICIAL = "https://dl.espressif.com" + ADDRESS
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch) -> Path:
-    for name in ("http_proxy", "https_proxy", "all_proxy", "ESP_AT_RELEASE_SERVER"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-    monkeypatch.setenv("ESP_AT_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
-@pytest.fixture
-def place() -> Slot:
-    return slot(find_release(MINI))
-
-
-def fetch(server, **options):
-    return obtain(find_release(MINI), server=server.url, **options)
-
-
-def left(place: Slot) -> set[str]:
-    """Return what is in the release's folder, less what is always there."""
-    return {path.name.removeprefix(place.path.name) for path in place.path.parent.iterdir()} - {".lock"}
-
 
 # --- servers that do not do as they should ---------------------------------------------------------------
 

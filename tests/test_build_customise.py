@@ -20,7 +20,8 @@ from esp_at_tools.build.recipe_flash import open_recipe
 from esp_at_tools.build.unread import unread_items
 from esp_at_tools.errors import InputError, RiskyValueError
 from esp_at_tools.firmware.firmware import Firmware
-from esp_at_tools.firmware.modify import Request, modify
+from esp_at_tools.firmware.modify import modify
+from esp_at_tools.firmware.request import Request
 from esp_at_tools.formats.app_image import AppImage
 from esp_at_tools.formats.nvs import NvsPartition
 

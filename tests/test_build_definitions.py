@@ -16,7 +16,7 @@ from esp_at_tools.build.options import Options
 from esp_at_tools.catalog.default_gatts import default_gatt_rows
 from esp_at_tools.catalog.modules import modules
 from esp_at_tools.errors import EspAtError, FormatError, InputError
-from esp_at_tools.firmware.modify import Request
+from esp_at_tools.firmware.request import Request
 from esp_at_tools.formats.flash_args import FlashArgs
 from esp_at_tools.formats.nvs import NvsPartition
 from esp_at_tools.formats.sdkconfig import Sdkconfig

@@ -214,7 +214,7 @@ def test_bytes_on_the_wire_for_a_baud_rate(plug):
     from esp_at_tools.at_port.changing import change
     from esp_at_tools.at_port.contents import Running
     from esp_at_tools.at_port.finding import connect
-    from esp_at_tools.firmware.modify import Request
+    from esp_at_tools.firmware.request import Request
 
     board = plug()
     seen = []

@@ -13,8 +13,9 @@ from esp_at_tools.errors import EspAtError, InputError, RiskyValueError
 from esp_at_tools.firmware import firmware as firmware_module
 from esp_at_tools.firmware.firmware import Change, Contents, Firmware, PkiDigest
 from esp_at_tools.firmware.flash_map import locate
-from esp_at_tools.firmware.modify import Request, modify
+from esp_at_tools.firmware.modify import modify
 from esp_at_tools.firmware.opening import open_source
+from esp_at_tools.firmware.request import Request
 from esp_at_tools.firmware.source import FileSource, Patch, patched_chunks
 from esp_at_tools.formats.nvs import NvsPartition
 

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from esp_at_tools.errors import EspAtError
 from esp_at_tools.firmware.compare import compare
 from esp_at_tools.firmware.firmware import Firmware
-from esp_at_tools.firmware.modify import Request, modify
+from esp_at_tools.firmware.modify import modify
+from esp_at_tools.firmware.request import Request
 from esp_at_tools.formats.nvs import NvsPartition
 from esp_at_tools.formats.partition_table import Partition, PartitionTable
 

@@ -29,7 +29,8 @@ from esp_at_tools.at_port.uart import read_uart, restart, store_rate
 from esp_at_tools.catalog.chips import find_chip
 from esp_at_tools.errors import CheckFailedError, DeviceError, EspAtError, InputError
 from esp_at_tools.firmware.firmware import Change, Firmware
-from esp_at_tools.firmware.modify import Outcome, Request, modify
+from esp_at_tools.firmware.modify import Outcome, modify
+from esp_at_tools.firmware.request import Request
 from esp_at_tools.formats.nvs import NvsPartition
 from esp_at_tools.formats.nvs.model import NvsEntry
 from esp_at_tools.settings.modern import PARTITION as MFG_NVS

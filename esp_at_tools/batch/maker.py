@@ -20,7 +20,8 @@ from esp_at_tools.batch.job import Job, Kind, flash_image
 from esp_at_tools.batch.pki_judge import ItemVerdict, PkiJudge
 from esp_at_tools.errors import EspAtError, InputError
 from esp_at_tools.firmware.firmware import Firmware
-from esp_at_tools.firmware.modify import MAX_PKI_FILE, Request, judge_settings, modify
+from esp_at_tools.firmware.modify import judge_settings, modify
+from esp_at_tools.firmware.request import MAX_PKI_FILE, Request
 from esp_at_tools.firmware.source import FileSource, Patch, patched_chunks
 from esp_at_tools.firmware.tls_limits import tls_support
 from esp_at_tools.formats.nvs.template import NvsTemplate, spans

@@ -13,7 +13,8 @@ from esp_at_tools.batch.folder import State
 from esp_at_tools.batch.job import KINDS, Emit, Job, Kind, emitted, flash_image
 from esp_at_tools.errors import InputError
 from esp_at_tools.firmware.firmware import Firmware
-from esp_at_tools.firmware.modify import Request, check_firmware
+from esp_at_tools.firmware.modify import check_firmware
+from esp_at_tools.firmware.request import Request
 from esp_at_tools.settings.profile import ProfileTemplate
 
 

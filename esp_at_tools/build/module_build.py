@@ -8,7 +8,7 @@ from pathlib import Path
 from esp_at_tools.build.job import BuildSource, Built, Job, run
 from esp_at_tools.build.options import Options
 from esp_at_tools.errors import InputError
-from esp_at_tools.firmware.modify import Request
+from esp_at_tools.firmware.request import Request
 from esp_at_tools.pki.names import PKI_ITEMS
 from esp_at_tools.settings.layout import Value
 from esp_at_tools.settings.names import SETTINGS, check_name

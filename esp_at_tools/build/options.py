@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from esp_at_tools.firmware.modify import Request
+from esp_at_tools.firmware.request import Request
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from esp_at_tools.errors import InputError
-from esp_at_tools.firmware.modify import Request
+from esp_at_tools.firmware.request import Request
 from esp_at_tools.pki.names import PKI_ITEMS
 from esp_at_tools.settings.names import SETTINGS, check_name
 from esp_at_tools.settings.rules import parse_value

@@ -29,7 +29,7 @@ from esp_at_tools.cli.common import (
 )
 from esp_at_tools.cli.feature_words import FeatureCommand, feature_option
 from esp_at_tools.errors import EspAtError, InputError
-from esp_at_tools.firmware.modify import Request
+from esp_at_tools.firmware.request import Request
 from esp_at_tools.settings.names import NAMES_HINT
 
 DEFAULT_OUTPUT = Path("build")

@@ -27,7 +27,8 @@ from esp_at_tools.cli.common import (
 from esp_at_tools.cli.flash_hint import flash_lines
 from esp_at_tools.errors import InputError
 from esp_at_tools.firmware.firmware import Firmware
-from esp_at_tools.firmware.modify import Outcome, Request, modify
+from esp_at_tools.firmware.modify import Outcome, modify
+from esp_at_tools.firmware.request import Request
 from esp_at_tools.firmware.source import Patch, StagedFile
 from esp_at_tools.numbers import format_size
 from esp_at_tools.pki.names import PKI_ITEMS

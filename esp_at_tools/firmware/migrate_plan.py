@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from esp_at_tools.firmware.firmware import PkiDigest
-from esp_at_tools.firmware.modify import Request
+from esp_at_tools.firmware.request import Request
 from esp_at_tools.settings.layout import Value
 
 GATT_TABLE = "gatts"

@@ -284,6 +284,7 @@ def extension(oid: str, *, critical: bool) -> SimpleNamespace:
         (found(extensions=[extension("2.5.29.30", critical=True)]), False),
         (found(public_key=ec.generate_private_key(ec.SECP384R1()).public_key), False),
         (found(public_key=RSA4096.public_key), False),
+        (found(public_key=rsa.generate_private_key(65537, 3072).public_key), True),
     ],
 )
 def test_what_makes_a_certificate_plain(certificate, plain):

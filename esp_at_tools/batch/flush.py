@@ -24,6 +24,11 @@ _SLOW = 5.0
 """Seconds after which somebody else must have written a lot, for which there is no need to wait again."""
 _TELLS_ERRORS = (5, 8)
 """The first Linux whose ``syncfs`` tells that something could not be written."""
+_TRUSTED = (0xEF53, 0x58465342, 0x9123683E, 0xF2F52010, 0x01021994)
+"""The file systems that tell it: ext4, XFS, Btrfs, F2FS, tmpfs, by their numbers in ``linux/magic.h``.
+
+An overlayfs does not pass on what its upper one tells, and FUSE does not pass on the wish to flush.
+"""
 _MOST_WAITING = 8
 """Groups that may wait until those before them are flushed."""
 
@@ -48,6 +53,8 @@ class Flusher:
         if self._all_at_once is not None:
             # Opened before anything is written: what fails from now on is told to this descriptor.
             self._folder = os.open(folder, os.O_RDONLY)
+            if _file_system(self._folder) not in _TRUSTED:
+                self._all_at_once = None
         self._thread: ThreadPoolExecutor | None = None
         self._under_way: Future[None] | None = None
 
@@ -197,6 +204,18 @@ def unwritable(error: OSError) -> InputError:
     """Return what to tell of a disk that takes no more."""
     reason = error.strerror or str(error)
     return InputError(f"the output cannot be written: {reason}", "mend that, then go on with --resume")
+
+
+def _file_system(descriptor: int) -> int:
+    """Return the number of the kind of file system that something is on, 0 where that cannot be told."""
+    import ctypes
+
+    answer = (ctypes.c_long * 64)()  # more than a statfs has, which begins with that number
+    try:
+        failed = ctypes.CDLL(None).fstatfs(descriptor, answer)
+    except (OSError, AttributeError):
+        return 0
+    return 0 if failed else answer[0] & 0xFFFF_FFFF
 
 
 def _syncfs() -> Callable[[int], None] | None:

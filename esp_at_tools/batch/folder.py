@@ -234,8 +234,11 @@ def work_folder(folder: Path, shard: tuple[int, int] | None) -> Iterator[Path]:
                 os.close(lock)
     except OSError as error:
         reason = error.strerror or str(error)
+        place = error.filename2 or error.filename  # the output, if it could not take its place
+        if place is None or base.name in str(place):
+            place = folder  # nobody knows ours
         raise InputError(
-            f"{error.filename or folder}: cannot be written: {reason}", "mend that, then go on with --resume"
+            f"{place}: cannot be written: {reason}", "mend that, then go on with --resume"
         ) from error
 
 

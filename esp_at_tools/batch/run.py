@@ -112,6 +112,9 @@ Watch = Callable[[Progress], None]
 def run_batch(options: Options, watch: Watch = lambda _progress: None) -> Summary:
     """Make the outputs of a list of devices, or of one shard of it, or go on with that.
 
+    With several processes, a script must call this below ``if __name__ == "__main__":``, as
+    :mod:`multiprocessing` says: unless they can be forked, they import it.
+
     Args:
         options: what to do.
         watch: told how far it is, every now and then.

@@ -8,6 +8,8 @@ import shutil
 import builders
 import pytest
 
+from esp_at_tools.cli import diff
+from esp_at_tools.formats.nvs import NvsPartition
 from esp_at_tools.formats.partition_table import Partition, PartitionTable
 
 
@@ -189,3 +191,48 @@ def test_what_a_quick_look_misses(cli, tmp_path):
     found = cli("diff", plain, other)
     assert found.status == 1
     assert "ota_1" in found.out
+
+
+@pytest.fixture
+def long_rows(cli, tmp_path):
+    """Two firmwares whose GATT rows have 512 bytes, of which the last but ten is another."""
+    paths = []
+    for name, ends in (("a.bin", "11"), ("b.bin", "22")):
+        source = tmp_path / "source.bin"
+        source.write_bytes(builders.image())
+        row = f"0,16,0x2800,0x01,512,512,{'A0' * 501}{ends}{'B0' * 10}"
+        args = ("-in", source, "-o", tmp_path / name, "--gatts-cfg0", row, "--force")
+        assert cli("modify-bin", *args).status == 0
+        paths.append(tmp_path / name)
+    return paths
+
+
+def test_of_long_values_the_part_that_differs_is_shown(cli, long_rows):
+    line = cli("diff", *long_rows).out.splitlines()[1]
+    assert "A011B0" in line
+    assert "A022B0" in line
+    assert line.count("(1049 characters)") == 2
+
+
+@pytest.mark.parametrize("columns", [40, 80, 120])
+def test_lines_fit_a_terminal(cli, long_rows, forms, monkeypatch, columns):
+    legacy = (forms / "filled.bin", forms / "legacy.bin")
+    piped = [cli("diff", *pair).out for pair in (long_rows, legacy)]
+    assert max(len(line) for line in "".join(piped).splitlines()) > 120
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert [cli("diff", *pair).out for pair in (long_rows, legacy)] == piped
+    monkeypatch.setattr(diff, "is_terminal", lambda _stream: True)
+    for pair, whole in zip((long_rows, legacy), piped, strict=True):
+        shown = cli("diff", *pair).out
+        assert max(len(line) for line in shown.splitlines()) <= columns
+        letters = [char for char in whole if char not in " ;\n"]
+        assert [char for char in shown if char not in " ;\n"] == letters, "nothing is lost"
+
+
+def test_a_value_of_several_lines_stays_on_one(cli, tmp_path):
+    plain, other = tmp_path / "plain.bin", tmp_path / "other.bin"
+    plain.write_bytes(builders.image())
+    nvs = NvsPartition.from_bytes(builders.generate(builders.mfg_csv()))
+    nvs.set("storage", "serial", "string", "A\n17")
+    other.write_bytes(builders.image(nvs.to_bytes()))
+    assert "storage/serial  absent → A\\x0a17\n" in cli("diff", plain, other).out

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import sys
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
-from esp_at_tools.cli.common import NUMBER, PATH, current_output, input_file, json_option, talk_options
+from esp_at_tools.cli.common import (
+    NUMBER,
+    PATH,
+    current_output,
+    input_file,
+    is_terminal,
+    json_option,
+    talk_options,
+    wrapped,
+)
+from esp_at_tools.cli.inspect_view import clean
 from esp_at_tools.firmware.compare import Comparison, Difference, compare
 from esp_at_tools.firmware.firmware import Firmware, PkiDigest
 
 MAX_SHOWN = 100
 """Most characters of one value that are shown; ``--json`` has all."""
+_MIN_ROOM = 20
+_PIECE = re.compile(r"[^ ,]*[ ,]*")
 
 _TITLES = {
     "firmware": "Firmware",
@@ -71,25 +86,84 @@ def _plain(value: object) -> Any:
 def _print(result: Comparison, a: Path, b: Path) -> None:
     talk = current_output()
     if not result.differences:
-        talk.result(f"No difference in meaning between {a} and {b}.")
+        talk.result(wrapped(f"No difference in meaning between {a} and {b}.", sys.stdout))
     area = ""
-    width = max((len(found.name) for found in result.differences), default=0)
+    column = max((len(found.name) for found in result.differences), default=0) + 4
+    columns = shutil.get_terminal_size().columns if is_terminal(sys.stdout) else None
+    room = None if columns is None else max(columns - column, _MIN_ROOM)
     for found in result.differences:
         if found.area != area:
             area = found.area
             talk.result(f"{_TITLES[area]}:")
-        talk.result(f"  {found.name:{width}}  {_text(found)}")
+        head, *others = _lines(found, room)
+        talk.result(f"  {found.name}".ljust(column) + head)
+        for line in others:
+            talk.result(" " * column + line)
     if result.not_compared:
-        talk.note(f"not compared: {', '.join(result.not_compared)} (a partition alone does not tell)")
+        text = f"not compared: {', '.join(result.not_compared)} (a partition alone does not tell)"
+        talk.note(wrapped(text, sys.stderr))
 
 
-def _text(found: Difference) -> str:
-    if isinstance(found.a, dict) and isinstance(found.b, dict):
-        keys = [key for key in {**found.a, **found.b} if found.a.get(key) != found.b.get(key)]
-        return "; ".join(
-            f"{key} {_value(key, found.a.get(key))} → {_value(key, found.b.get(key))}" for key in keys
-        )
-    return f"{_value('', found.a)} → {_value('', found.b)}"
+def _lines(found: Difference, room: int | None) -> list[str]:
+    """Return what differs as lines of at most ``room`` characters; as one line for None."""
+    parts = _parts(found)
+    whole = "; ".join(f"{a} → {b}" for a, b in parts)
+    if room is None or len(whole) <= room:
+        return [whole]
+    lines = []
+    for a, b in parts:
+        fits = len(a) + len(b) + 3 <= room
+        lines += [f"{a} → {b}"] if fits else [*_folded(a, room), *_folded(f"→ {b}", room)]
+    return lines
+
+
+def _folded(text: str, room: int) -> list[str]:
+    """Break a text after blanks and commas, and within what is longer than a line; later lines indented."""
+    lines = [""]
+    for piece in _PIECE.findall(text):
+        if lines[-1].strip() and len(lines[-1]) + len(piece.rstrip()) > room:
+            lines.append("  ")
+        rest = lines.pop() + piece
+        while len(rest.rstrip()) > room:
+            lines.append(rest[:room])
+            rest = "  " + rest[room:]
+        lines.append(rest)
+    return [line.rstrip() for line in lines if line.strip()]
+
+
+def _parts(found: Difference) -> list[tuple[str, str]]:
+    """Return what differs as texts, old and new; the old one has the name of a field before it."""
+    if not (isinstance(found.a, dict) and isinstance(found.b, dict)):
+        return [_shown(_value("", found.a), _value("", found.b))]
+    keys = [key for key in {**found.a, **found.b} if found.a.get(key) != found.b.get(key)]
+    pairs = ((key, _shown(_value(key, found.a.get(key)), _value(key, found.b.get(key)))) for key in keys)
+    return [(f"{key} {a}", b) for key, (a, b) in pairs]
+
+
+def _shown(a: str, b: str) -> tuple[str, str]:
+    """Return two texts, of long ones the part where they begin to differ."""
+    if max(len(a), len(b)) <= MAX_SHOWN:
+        return a, b
+    ends = min(len(a), len(b))
+    same = next((place for place in range(ends) if a[place] != b[place]), ends)
+    start = 0 if same < MAX_SHOWN // 2 else _boundary(a, same - MAX_SHOWN // 5)
+    return _excerpt(a, start), _excerpt(b, start)
+
+
+def _excerpt(text: str, start: int) -> str:
+    end = start + MAX_SHOWN
+    if not start and len(text) <= end:
+        return text
+    if len(text) > end:
+        end = max(_boundary(text, end), start + MAX_SHOWN // 2)
+    before, after = "…" if start else "", "…" if end < len(text) else ""
+    return f"{before}{text[start:end].strip()}{after} ({len(text)} characters)"
+
+
+def _boundary(text: str, place: int) -> int:
+    """Return where the word or field begins that is at a place; the place itself where that is far off."""
+    start = max(text.rfind(mark, 0, place) for mark in " ,") + 1
+    return start if place - start < MAX_SHOWN // 5 else place
 
 
 def _value(key: str, value: object) -> str:
@@ -101,5 +175,4 @@ def _value(key: str, value: object) -> str:
         return ", ".join(f"{name} {_value(name, part)}" for name, part in value.items())
     if key == "sha256":
         return f"{str(value)[:12]}…"
-    text = f"{value:#x}" if key in ("offset", "size") else str(value)
-    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}… ({len(text)} characters)"
+    return f"{value:#x}" if key in ("offset", "size") else clean(str(value))

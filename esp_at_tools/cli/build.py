@@ -15,6 +15,7 @@ from esp_at_tools.build.folder import check_build_folder
 from esp_at_tools.build.job import BuildSource, Built, Failure, Job, check_source
 from esp_at_tools.build.options import Options
 from esp_at_tools.cli.asked import Asked
+from esp_at_tools.cli.build_asked import AskedBuild
 from esp_at_tools.cli.build_report import document, print_built, print_table
 from esp_at_tools.cli.build_tree import run_job
 from esp_at_tools.cli.common import (
@@ -148,28 +149,33 @@ def command(
         sdkconfig_options=_sdkconfig_options(assignments),
     )
     check_source(given, options)
-    if given.kind == "tree" and not config_only:
-        from esp_at_tools.cli.build_checkout import Asked as AskedOfCheckout
-        from esp_at_tools.cli.build_checkout import build_checkout
-
-        if output is not None:
-            _check_inputs(output, [fs_image, pki])
-        project = given.path or Path()
-        build_checkout(talk, AskedOfCheckout(project, names, all_modules, output, options, jobs, dry_run))
+    asked = AskedBuild(given, names, all_modules, output, options, jobs, dry_run)
+    if given.kind != "tree" or config_only:
+        _check_inputs(output or DEFAULT_OUTPUT, [given.path, fs_image, pki])
+        _make(talk, asked)
         return
-    if given.kind == "tree" and not (names or all_modules):
+    from esp_at_tools.cli.build_checkout import build_checkout
+
+    if output is not None:
+        _check_inputs(output, [fs_image, pki])
+    build_checkout(talk, asked)
+
+
+def _make(talk: Output, asked: AskedBuild) -> None:
+    """Make build folders without a compiler."""
+    source, names, options = asked.source, asked.names, asked.options
+    if source.kind == "tree" and not (names or asked.all_modules):
         from esp_at_tools.cli.module_choice import chosen_module
 
-        name, silence = chosen_module(given.path or Path(), None, silence=silence)
+        name, silence = chosen_module(asked.project, None, silence=options.silence)
         names, options = (name,), replace(options, silence=silence)
-    modules = _modules(given, names, all_modules=all_modules, folder=folder)
-    target = output or DEFAULT_OUTPUT
-    _check_inputs(target, [given.path, fs_image, pki])
+    modules = _modules(source, names, all_modules=asked.all_modules, folder=options.module_folder)
+    target = asked.output or DEFAULT_OUTPUT
     if len(modules) == 1:
-        _build_one(talk, Job(given, modules[0], target, options, dry_run))
+        _build_one(talk, Job(source, modules[0], target, options, asked.dry_run))
         return
-    several = [Job(given, name, target / _folder_name(name), options, dry_run) for name in modules]
-    _build_several(talk, several, target, jobs)
+    several = [Job(source, name, target / _folder_name(name), options, asked.dry_run) for name in modules]
+    _build_several(talk, several, target, asked.jobs)
 
 
 def _build_several(talk: Output, asked: list[Job], target: Path, jobs: int | None) -> None:

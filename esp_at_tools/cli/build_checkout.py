@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -13,6 +13,7 @@ import click
 from esp_at_tools.build.job import Built, Failure
 from esp_at_tools.build.options import Options
 from esp_at_tools.build.tree import EXTENSION_VARIABLE
+from esp_at_tools.cli.build_asked import AskedBuild
 from esp_at_tools.cli.build_report import document, print_built, print_table
 from esp_at_tools.cli.choose_module import Chosen, choose
 from esp_at_tools.cli.common import Output, say
@@ -41,31 +42,7 @@ from esp_at_tools.workspace.ota_tokens import with_tokens
 _CMAKE = "CMakeLists.txt"
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What is asked of the build of a checkout.
-
-    Attributes:
-        project: the checkout.
-        names: modules; none for the one for which the checkout is prepared.
-        all_modules: every module that it has.
-        output: the build folder, or of several modules the folder with one for each; None for ``build/`` of
-            the checkout.
-        options: what is put in.
-        jobs: what ``-j`` says.
-        dry_run: ``--dry-run`` is given.
-    """
-
-    project: Path
-    names: tuple[str, ...]
-    all_modules: bool
-    output: Path | None
-    options: Options
-    jobs: int | None = None
-    dry_run: bool = False
-
-
-def build_checkout(talk: Output, asked: Asked) -> None:
+def build_checkout(talk: Output, asked: AskedBuild) -> None:
     """Build the modules of a checkout, and report.
 
     Raises:
@@ -94,7 +71,7 @@ def build_checkout(talk: Output, asked: Asked) -> None:
     _report_all(talk, _build_all(talk, checkout, modules, asked))
 
 
-def _check(asked: Asked, checkout: Checkout) -> None:
+def _check(asked: AskedBuild, checkout: Checkout) -> None:
     check_paths(checkout.root)
     check_options(asked.options, output=_output(checkout, asked.output))
     if asked.dry_run:
@@ -131,7 +108,7 @@ def _output(checkout: Checkout, output: Path | None) -> Path | None:
     return output
 
 
-def _modules(checkout: Checkout, asked: Asked) -> list[Chosen]:
+def _modules(checkout: Checkout, asked: AskedBuild) -> list[Chosen]:
     silence = asked.options.silence
     if asked.all_modules:
         targets = checkout.targets()
@@ -189,7 +166,7 @@ def prepare(
     return environment
 
 
-def _build(talk: Output, checkout: Checkout, chosen: Chosen, asked: Asked, output: Path | None) -> Built:
+def _build(talk: Output, checkout: Checkout, chosen: Chosen, asked: AskedBuild, output: Path | None) -> Built:
     module, silence = chosen.module, chosen.silence
     begin = time.time()
     _check_request(checkout, chosen, asked.options)
@@ -234,7 +211,7 @@ def _check_request(checkout: Checkout, chosen: Chosen, options: Options) -> None
 
 
 def _build_all(
-    talk: Output, checkout: Checkout, modules: Iterable[Chosen], asked: Asked
+    talk: Output, checkout: Checkout, modules: Iterable[Chosen], asked: AskedBuild
 ) -> list[Built | Failure]:
     """Build several modules; one that fails does not stop the others."""
     outcomes: list[Built | Failure] = []

@@ -178,9 +178,7 @@ def resolve(
     primary, secondary, home = _tables(definitions, row, values, overlay or Overlay(), offset=offset, md5=md5)
     options = {**_derived(row, flash, offset, home, sources), **said_options}
     features = _features(definitions, row.chip, said, options)
-    on = [
-        feature for name, feature in definitions.features.items() if name in features and features[name].is_on
-    ]
+    on = [definitions.features[name] for name, state in features.items() if state.is_on]
     return Module(
         platform=row.platform,
         name=row.module_name,

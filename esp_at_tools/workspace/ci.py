@@ -165,9 +165,8 @@ def new_workflow(
         output: where it will be; where the provider looks for it by default.
 
     Raises:
-        InputError: there is no such module or provider, the project is none, a module has no
-            ``IDF_VERSION``, or a name or the requirement has characters that mean something else in a
-            workflow.
+        InputError: there is no such module or provider, the project is none, ``IDF_VERSION`` is missing, or
+            a name or the requirement has characters that mean something else in a workflow.
     """
     if provider not in PROVIDERS:
         raise InputError(f"{provider!r}: is no provider", f"it is one of {', '.join(PROVIDERS)}")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 import builders
+import click
 import pytest
 
 from esp_at_tools.cli import common
+from esp_at_tools.cli.main import program
 
 
 def helped(cli, *command: str) -> str:
@@ -91,3 +94,29 @@ def test_tables_end_where_their_text_ends(cli, tmp_path):
         lines = done.out.splitlines()
         assert len(lines) > 5
         assert [line for line in lines if line != line.rstrip()] == []
+
+
+def every_option(command=program, path=()):
+    """Yield each option of each command with the words that call it."""
+    context = click.Context(command)
+    for option in command.params:
+        if isinstance(option, click.Option):
+            yield " ".join((*path, max(option.opts, key=len))), option
+    for name in command.list_commands(context) if isinstance(command, click.Group) else ():
+        yield from every_option(command.get_command(context, name), (*path, name))
+
+
+def test_help_says_what_may_be_repeated_and_where_a_table_is_looked_for():
+    options = dict(every_option())
+    assert len(options) > 300
+    repeated = {name: option.help for name, option in options.items() if option.multiple}
+    once = ("VALUE", "ROW", "FILE")  # at.py's own, which must not be given with two values
+    silent = [
+        name
+        for name, text in repeated.items()
+        if not re.search("repeated|[Ss]everal|one for each|all of them", text or "")
+        and not (name.startswith("modify-bin") and options[name].metavar in once)
+    ]
+    assert silent == []
+    table = {option.help for name, option in options.items() if name.endswith("--partition-table-offset")}
+    assert all(text.endswith("[default: 0x8000]") for text in table)

@@ -47,7 +47,7 @@ def _connection_options(command: F) -> F:
         click.option("--flow", is_flag=True, expose_value=False, callback=_remember,
                      help="Hardware flow control: CTS and RTS are wired."),
         click.option("-b", "--baud", type=BAUD, metavar="BAUD", expose_value=False, callback=_remember,
-                     help="Rate of the AT port.  [default: the usual ones are tried]"),
+                     help="Rate of the AT port, 80 to 5000000.  [default: the usual ones are tried]"),
         click.option("-p", "--port", metavar="PORT", expose_value=False, callback=_remember,
                      help="The AT port (not the download port).  [default: the only one on USB]"),
     ):  # fmt: skip

@@ -44,7 +44,12 @@ _TITLES = {
 @click.command("diff", short_help="Say what differs between two firmwares.")
 @click.argument("a", type=PATH)
 @click.argument("b", type=PATH)
-@click.option("--partition-table-offset", type=NUMBER, metavar="N", help="Where the table is in both.")
+@click.option(
+    "--partition-table-offset",
+    type=NUMBER,
+    metavar="N",
+    help="Where the table is in both.  [default: 0x8000]",
+)
 @json_option
 @talk_options
 def command(a: Path, b: Path, partition_table_offset: int | None) -> None:

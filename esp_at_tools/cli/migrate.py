@@ -39,7 +39,11 @@ _OTA_TITLES = {
 @click.argument("old_path", type=PATH, metavar="OLD")
 @click.argument("new_path", type=PATH, metavar="NEW")
 @click.option(
-    "--output", "-o", type=PATH, metavar="OUT", help="Where to write NEW with what OLD has, in NEW's form."
+    "--output",
+    "-o",
+    type=PATH,
+    metavar="OUT",
+    help="Where to write NEW with what OLD has, in NEW's form; not needed with --dry-run.",
 )
 @click.option(
     "--keep",
@@ -53,7 +57,12 @@ _OTA_TITLES = {
 )
 @click.option("--force", is_flag=True, help="Allow what is risky; what is impossible stays an error.")
 @click.option("--chip", default="", metavar="CHIP", help="The chip, where neither of the two tells it.")
-@click.option("--partition-table-offset", type=NUMBER, metavar="N", help="Where the table is in both.")
+@click.option(
+    "--partition-table-offset",
+    type=NUMBER,
+    metavar="N",
+    help="Where the table is in both.  [default: 0x8000]",
+)
 @json_option
 @talk_options
 def command(

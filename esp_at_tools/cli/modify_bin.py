@@ -122,10 +122,14 @@ class _AtPyCommand(click.Command):
     "assignments",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Change any setting or GATT row, or NAME=@FILE any certificate or key.",
+    help="Change any setting or GATT row, or NAME=@FILE any certificate or key. May be repeated.",
 )
 @click.option(
-    "--unset", "removals", multiple=True, metavar="NAME", help="Remove a setting, certificate, key or row."
+    "--unset",
+    "removals",
+    multiple=True,
+    metavar="NAME",
+    help="Remove a setting, certificate, key or row. May be repeated.",
 )
 @click.option(
     "--profile", type=PATH, metavar="FILE", help="YAML file with the same changes; options go before it."

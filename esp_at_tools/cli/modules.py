@@ -92,7 +92,7 @@ def show(name: str, silence: bool, folder: Path | None) -> None:
     type=PATH,
     multiple=True,
     metavar="FILE",
-    help="An esp-at.bin, image or release whose application has to fit.",
+    help="An esp-at.bin, image or release whose application has to fit. May be repeated.",
 )
 @module_dir_option
 @json_option

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+
+if TYPE_CHECKING:
+    from idf_standin import StandIn
 
 # Random inputs take their time on a busy machine; in continuous integration they are the same every time.
 hypothesis.settings.register_profile(
@@ -84,3 +89,48 @@ def process(tmp_path: Path) -> Callable[..., Result]:
         return Result(done.returncode, done.stdout, done.stderr)
 
     return call
+
+
+# --- a checkout that can be compiled ---------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> tuple[StandIn, Path]:
+    """The stand-in for ESP-IDF, and a checkout with everything installed for MINI-1, which tests copy."""
+    import idf_standin
+
+    from esp_at_tools.cli.main import run
+
+    folder = tmp_path_factory.mktemp("installed")
+    standin = idf_standin.make_idf(folder)
+    checkout = idf_standin.make_checkout(folder / "esp-at", standin)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in standin.environment().items():
+            patch.setenv(name, value)
+        assert run(["install", "--project", str(checkout), "--module", "MINI-1", "-q"]) == 0
+    return standin, checkout
+
+
+@pytest.fixture
+def standin(installed: tuple[StandIn, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    """The stand-in with tools of this test's own, and the environment for it."""
+    shutil.copytree(installed[0].tools, tmp_path / "tools")
+    (tmp_path / "tools/record.jsonl").unlink()
+    own = replace(installed[0], tools=tmp_path / "tools")
+    for name, value in own.environment().items():
+        monkeypatch.setenv(name, value)
+    for name in ("IDF_PATH", "IDF_PYTHON_ENV_PATH", "AT_EXT_MODULE_CFG", "AT_CUSTOM_COMPONENTS"):
+        monkeypatch.delenv(name, raising=False)
+    return own
+
+
+@pytest.fixture
+def checkout(
+    standin: StandIn, installed: tuple[StandIn, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A copy of the installed checkout, in which the test stands."""
+    assert standin.tools.is_dir()
+    folder = tmp_path / "esp-at-ü"
+    shutil.copytree(installed[1], folder, symlinks=True)
+    monkeypatch.chdir(folder)
+    return folder

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import shutil
@@ -22,44 +21,6 @@ from esp_at_tools.workspace import compile_errors, compile_variant, overflow
 from esp_at_tools.workspace.checkout import Checkout
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the stand-in is a shell script in part")
-
-
-@pytest.fixture(scope="session")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> tuple[StandIn, Path]:
-    """A checkout with everything installed, which tests copy."""
-    from esp_at_tools.cli.main import run
-
-    folder = tmp_path_factory.mktemp("installed")
-    standin = idf_standin.make_idf(folder)
-    checkout = idf_standin.make_checkout(folder / "esp-at", standin)
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in standin.environment().items():
-            patch.setenv(name, value)
-        assert run(["install", "--project", str(checkout), "--module", "MINI-1", "-q"]) == 0
-    return standin, checkout
-
-
-@pytest.fixture
-def standin(installed: tuple[StandIn, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
-    """The stand-in with tools of this test's own."""
-    shutil.copytree(installed[0].tools, tmp_path / "tools")
-    (tmp_path / "tools/record.jsonl").unlink()
-    own = dataclasses.replace(installed[0], tools=tmp_path / "tools")
-    for name, value in own.environment().items():
-        monkeypatch.setenv(name, value)
-    for name in ("IDF_PATH", "IDF_PYTHON_ENV_PATH", "AT_EXT_MODULE_CFG", "AT_CUSTOM_COMPONENTS"):
-        monkeypatch.delenv(name, raising=False)
-    return own
-
-
-@pytest.fixture
-def checkout(standin: StandIn, installed: tuple[StandIn, Path], tmp_path: Path, monkeypatch) -> Path:
-    """A copy of the installed checkout, in which the test stands."""
-    assert standin.tools.is_dir()
-    folder = tmp_path / "esp-at-ü"
-    shutil.copytree(installed[1], folder, symlinks=True)
-    monkeypatch.chdir(folder)
-    return folder
 
 
 def test_a_build(cli, checkout: Path, standin: StandIn, monkeypatch) -> None:

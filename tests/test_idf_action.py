@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import shutil
@@ -18,36 +17,6 @@ from esp_at_tools.cli.idf_action import compiles, known_actions, project_of
 from esp_at_tools.errors import InputError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the stand-in is a shell script in part")
-
-
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> tuple[StandIn, Path]:
-    from esp_at_tools.cli.main import run
-
-    folder = tmp_path_factory.mktemp("installed")
-    standin = idf_standin.make_idf(folder)
-    checkout = idf_standin.make_checkout(folder / "esp-at", standin)
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in standin.environment().items():
-            patch.setenv(name, value)
-        assert run(["install", "--project", str(checkout), "--module", "MINI-1", "-q"]) == 0
-    return standin, checkout
-
-
-@pytest.fixture
-def standin(installed: tuple[StandIn, Path], monkeypatch: pytest.MonkeyPatch) -> StandIn:
-    (installed[0].tools / "record.jsonl").unlink(missing_ok=True)
-    for name, value in installed[0].environment().items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv("IDF_PATH", raising=False)
-    return dataclasses.replace(installed[0])
-
-
-@pytest.fixture
-def checkout(installed: tuple[StandIn, Path], standin: StandIn, monkeypatch: pytest.MonkeyPatch) -> Path:
-    del standin
-    monkeypatch.chdir(installed[1])
-    return installed[1]
 
 
 def test_options_before_and_behind_the_action(cli, checkout: Path, standin: StandIn) -> None:

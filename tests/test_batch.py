@@ -236,7 +236,7 @@ def test_a_profile_names_a_column_that_is_not_there(cli, batch, tmp_path):
     (tmp_path / "list.csv").write_text("id,uart_baudrate,mac\na,9600,\n")
     done = run(cli, batch, tmp_path / "out", "--profile", batch / "bad.yaml", devices=tmp_path / "list.csv")
     assert done.status == 2
-    assert "'seriel'" in done.err
+    assert "bad.yaml uses {seriel}, which is no column of" in done.err
 
 
 @pytest.mark.parametrize("text", ["", "\n\n", "id,uart_baudrate\n", "\x00\x00", "\xff\xfeid"])

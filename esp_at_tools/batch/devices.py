@@ -1,11 +1,14 @@
 """The list of devices: CSV or JSON lines of any length, read line by line.
 
 A row is one line: a cell cannot hold a line end, so that one bad row, an open quote for instance, is
-one bad row and does not swallow those after it. Blank lines are no rows.
+one bad row and does not swallow those after it. Blank lines are no rows, and neither is a first line
+``sep=;``, which tells spreadsheet programs the delimiter. A column whose name begins with ``_`` or ``#``
+is ignored, unless a profile uses it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import json
@@ -26,6 +29,12 @@ MAX_LINE = 1 << 20
 
 _BOM = b"\xef\xbb\xbf"
 _DELIMITERS = ",;\t"
+_SEPARATOR = re.compile(rb'"?sep=([,;\t|])"?[,;\t|\r\n]*\Z', re.IGNORECASE)
+_IGNORED = ("_", "#")
+_IGNORE = "begin its name with _ to have it ignored"
+_WORKBOOKS = {b"PK\x03\x04": "an Excel workbook", b"\xd0\xcf\x11\xe0": "an Excel workbook"}
+"""What files begin with that a spreadsheet program saves unless told otherwise."""
+_MAX_ID_LINE = 4096
 _BLANK = b' \t\r\n,;"'
 _WHAT = "list of devices (CSV or JSON lines)"
 _ORDER = {name: place for place, name in enumerate((ID, MAC, *SETTINGS, *PKI_ITEMS))}
@@ -109,12 +118,13 @@ class Devices:
     used: frozenset[str] = frozenset()
 
     @classmethod
-    def open(cls, path: Path, used: frozenset[str] = frozenset()) -> Devices:
+    def open(cls, path: Path, used: frozenset[str] = frozenset(), profile: Path | None = None) -> Devices:
         """Look through a list once: its digest, its number of rows, its columns.
 
         Args:
             path: the file.
             used: the columns that a profile's values name in braces.
+            profile: that profile.
 
         Raises:
             InputError: it cannot be read, has no column ``id``, a column twice, one that means nothing,
@@ -127,18 +137,21 @@ class Devices:
             )
         try:
             with path.open("rb") as stream:
-                digest, rows, first = _survey(stream)
+                _refuse_workbook(path, stream.read(_MAX_ID_LINE))
+                stream.seek(0)
+                digest, rows, first, separator = _survey(stream)
         except OSError as error:
             raise files.unreadable(path, error, _WHAT) from error
         form: Literal["csv", "jsonl"] = "jsonl" if first.lstrip()[:1] == b"{" else "csv"
         if form == "csv":
-            columns, delimiter = _header(path, first)
+            columns, delimiter = _header(path, first, separator or _DELIMITERS)
             rows -= 1
         else:
             columns, delimiter = _keys(path, first), ""
         if rows < 1:
             raise InputError(f"{path}: lists no devices", "a row for each: the id, and what is its own")
         devices = cls(path, form, digest, rows, columns, delimiter, used)
+        devices._check_used(profile)
         devices._check_columns()
         return devices
 
@@ -149,28 +162,53 @@ class Devices:
 
     def _check_columns(self) -> None:
         if ID not in self.columns:
-            raise InputError(
-                f"{self.path}: there is no column 'id'", f"the columns are {', '.join(self.columns)[:200]}"
-            )
+            meant = next((column for column in self.columns if column.lower() == ID), "")
+            hint = f"rename {meant} to id; " if meant else ""
+            raise InputError(f"{self.path}: there is no column 'id'", f"{hint}{self._told_columns()}")
+        twice = next(
+            (name for name in self.columns if self.columns.count(name) > 1 and self._counts(name)), ""
+        )
+        if twice:
+            raise InputError(f"{self.path}: there are two columns {twice[:_MAX_SHOWN]!r}", "give each once")
         for column in self.columns:
             self._check_column(column)
-        missing = sorted(self.used - set(self.columns)) if self.form == "csv" else []
-        if missing:
-            import difflib
 
-            near = difflib.get_close_matches(missing[0], self.columns, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"the columns are {', '.join(self.columns)[:200]}"
-            raise InputError(f"{self.path}: has no column {missing[0]!r}, which the profile uses", hint)
+    def _check_used(self, profile: Path | None) -> None:
+        """Refuse a list without a column that the profile uses: the profile may have its name wrong."""
+        missing = sorted(self.used - set(self.columns))
+        strange = [column for column in self.columns if not self._is_known(column)]
+        if not missing or (self.form == "jsonl" and not strange):  # another row may have it
+            return
+        import difflib
+
+        near = difflib.get_close_matches(missing[0], [*strange, *self.columns], n=1)
+        hint = f"did you mean {near[0]}?" if near else self._told_columns()
+        name = missing[0][:_MAX_SHOWN]
+        raise InputError(f"{profile} uses {{{name}}}, which is no column of {self.path}", hint)
+
+    def _told_columns(self) -> str:
+        return f"the columns are {', '.join(self.columns)[:200]}"
+
+    def _counts(self, column: str) -> bool:
+        """Tell whether a column means something: others are order numbers and the like."""
+        return not column.startswith(_IGNORED) or column in self.used
+
+    def _is_known(self, column: str) -> bool:
+        return column in (ID, MAC) or column in self.used or is_name(column) or not self._counts(column)
 
     def _check_column(self, column: str) -> None:
-        if column in (ID, MAC) or column in self.used or is_name(column):
+        if self._is_known(column):
             return
+        if not column:
+            place = self.columns.index(column) + 1
+            raise InputError(f"{self.path}: column {place} has no name", f"remove it, or {_IGNORE}")
         try:
             check_name(column)
         except InputError as error:
-            hint = error.hint if error.hint.startswith("did you mean") else self._nearest(column)
-            message = f"{self.path}: column {column[:_MAX_SHOWN]!r} means nothing"
-            raise InputError(message, hint or f"{error.hint}; or use it in the profile") from error
+            short = error.hint.startswith(("did you mean", "the rows are"))
+            near = error.hint if short else self._nearest(column)
+            hint = f"{near} Else {_IGNORE}" if near else _IGNORE
+            raise InputError(f"{self.path}: column {column[:_MAX_SHOWN]!r} means nothing", hint) from error
 
     def _nearest(self, column: str) -> str:
         import difflib
@@ -195,46 +233,71 @@ class Devices:
     def _read(self, stream: IO[bytes]) -> Iterator[Row | BadRow]:
         parse = self._parser()
         number, header = 0, self.form == "csv"
-        for count, line in enumerate(_lines(stream), 1):
-            if not line.strip(_BLANK):
+        for count, read in enumerate(_lines(stream), 1):
+            if not read.strip(_BLANK):
                 continue
-            if header:
-                header = False
-                continue
+            line = read.removeprefix(_BOM) if count == 1 else read
+            if header or not number:
+                if _SEPARATOR.match(line):
+                    continue
+                if header:
+                    header = False
+                    continue
             number += 1
             try:
                 if len(line) > MAX_LINE:
                     raise InputError(
                         f"the row has more than {MAX_LINE} bytes", "cells hold paths, not contents"
                     )
-                yield Row(number, count, parse(line.removeprefix(_BOM) if count == 1 else line))
+                yield Row(number, count, parse(line))
             except EspAtError as error:
                 key = hashlib.sha256(line).digest()
-                yield BadRow(number, count, error, key)
+                yield BadRow(number, count, error, key, self._id_of(line))
+
+    def _id_of(self, line: bytes) -> str:
+        """Return the id of a row that is wrong, where its cell is there; it is for messages only."""
+        text = line[:_MAX_ID_LINE].decode("utf-8", "replace").rstrip("\r\n")
+        found: object = ""
+        if self.form == "jsonl":
+            with contextlib.suppress(EspAtError):
+                found = _json_object(line).get(ID, "")
+        else:
+            whole, quote, _ = text.partition('"')
+            cells = whole.split(self.delimiter)
+            if quote or len(line) > _MAX_ID_LINE:
+                cells.pop()  # the rest of it is not there
+            with contextlib.suppress(EspAtError):
+                cells = _cells(line, self.delimiter) if quote else cells
+            place = self.columns.index(ID)
+            found = cells[place] if place < len(cells) else ""
+        if not isinstance(found, str) or not found.isprintable() or "-----" in found or "\ufffd" in found:
+            return ""
+        return found[:_MAX_SHOWN]
 
     def _parser(self) -> Any:
         if self.form == "jsonl":
             return self._object
         places = sorted(range(len(self.columns)), key=lambda place: _place(self.columns[place]))
-        names = [(self.columns[place], place) for place in places]
+        names = [(self.columns[place], place) for place in places if self._counts(self.columns[place])]
         width, delimiter = len(self.columns), self.delimiter
 
         def parse(line: bytes) -> dict[str, str]:
             cells = _cells(line, delimiter)
             if len(cells) != width:
                 hint = "quote a cell that holds the delimiter" if len(cells) > width else "fill the row up"
-                raise InputError(f"the row has {len(cells)} cells, and there are {width} columns", hint)
+                has = f"{len(cells)} cell{'s' * (len(cells) != 1)}"
+                raise InputError(f"the row has {has}, and there are {width} columns", hint)
             return {name: cells[place] for name, place in names if cells[place] or name in PKI_ITEMS}
 
         return parse
 
     def _object(self, line: bytes) -> dict[str, str]:
         found = _json_object(line)
-        values = {name: _json_text(name, value) for name, value in found.items() if value is not None}
+        counted = {name: value for name, value in found.items() if value is not None and self._counts(name)}
+        values = {name: _json_text(name, value) for name, value in counted.items()}
         values = {name: text for name, text in values.items() if text or name in PKI_ITEMS}
         for column in values:
-            if not (column in (ID, MAC) or column in self.used or is_name(column)):
-                self._check_column(column)
+            self._check_column(column)
         return {name: values[name] for name in sorted(values, key=_place)}
 
 
@@ -247,18 +310,32 @@ def _lines(stream: IO[bytes]) -> Iterator[bytes]:
         yield line
 
 
-def _survey(stream: IO[bytes]) -> tuple[str, int, bytes]:
-    """Return a file's SHA-256, how many lines are not blank, and the first of them."""
-    digest, count, first = hashlib.sha256(), 0, b""
+def _refuse_workbook(path: Path, head: bytes) -> None:
+    what = next((name for start, name in _WORKBOOKS.items() if head.startswith(start)), "")
+    if what:
+        what = "an OpenDocument spreadsheet" if b"opendocument" in head else what
+        raise InputError(f"{path}: is {what}", "save it as CSV UTF-8")
+
+
+def _survey(stream: IO[bytes]) -> tuple[str, int, bytes, str]:
+    """Return a file's SHA-256, how many lines it has, the first of them, and the delimiter if it is told.
+
+    Lines that are blank, or tell the delimiter, are not counted.
+    """
+    digest, count, first, separator = hashlib.sha256(), 0, b"", ""
     while line := stream.readline(MAX_LINE + 2):
         digest.update(line)
         whole = line
         while not line.endswith(b"\n") and (line := stream.readline(MAX_LINE)):
             digest.update(line)
-        if whole.strip(_BLANK):
-            first = first or whole
-            count += 1
-    return digest.hexdigest(), count, first.removeprefix(_BOM)
+        if not whole.strip(_BLANK):
+            continue
+        if not first and (match := _SEPARATOR.match(whole.removeprefix(_BOM))):
+            separator = match[1].decode()
+            continue
+        first = first or whole
+        count += 1
+    return digest.hexdigest(), count, first.removeprefix(_BOM), separator
 
 
 def _text(line: bytes) -> str:
@@ -285,21 +362,17 @@ def _cells(line: bytes, delimiter: str) -> list[str]:
         ) from None
 
 
-def _header(path: Path, line: bytes) -> tuple[tuple[str, ...], str]:
+def _header(path: Path, line: bytes, delimiters: str) -> tuple[tuple[str, ...], str]:
     """Return the columns of a CSV and its delimiter: the one with which there is a column ``id``."""
     if line[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in line:
         raise InputError(f"{path}: is not text in UTF-8", "save the spreadsheet as CSV UTF-8")
     try:
         candidates = [
-            (tuple(cell.strip() for cell in _cells(line, delimiter)), delimiter) for delimiter in _DELIMITERS
+            (tuple(cell.strip() for cell in _cells(line, delimiter)), delimiter) for delimiter in delimiters
         ]
     except InputError as error:
         raise InputError(f"{path}: the first line: {error.message}", error.hint) from error
-    columns, delimiter = next((each for each in candidates if ID in each[0]), candidates[0])
-    twice = next((column for column in columns if columns.count(column) > 1), None)
-    if twice is not None:
-        raise InputError(f"{path}: there are two columns {twice[:_MAX_SHOWN]!r}", "give each once")
-    return columns, delimiter
+    return max(candidates, key=lambda each: (ID in each[0], len(each[0])))
 
 
 def _keys(path: Path, line: bytes) -> tuple[str, ...]:

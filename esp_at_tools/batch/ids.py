@@ -49,7 +49,7 @@ def check_id(text: str) -> str:
     if strange:
         raise InputError(
             f"the id {shown(text)} holds {strange!r}, and ids become names of files",
-            f"use letters, digits and {' '.join(sorted(_PUNCTUATION - {' '}))}",
+            f"use letters and digits of any script, the space, and {' '.join(sorted(_PUNCTUATION - {' '}))}",
         )
     if text[-1] in " .":
         raise InputError(f"the id {shown(text)} ends in {text[-1]!r}", "leave that out")

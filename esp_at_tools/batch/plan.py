@@ -72,10 +72,11 @@ class Plan:
             InputError: something of it is wrong.
         """
         template = ProfileTemplate.load(options.profile) if options.profile else None
+        used = template.columns if template else frozenset()
         fixed = Request()
         if template is not None:
             fixed.take_profile(template.split()[0].fill({}), template.path)
-        devices = Devices.open(options.devices, template.columns if template else frozenset())
+        devices = Devices.open(options.devices, used, options.profile)
         job = Job(
             options.input, Path(), Path(), datetime.now(timezone.utc), (), None, options.force,
             options.chip, options.partition_table_offset, options.parameter_offset,

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,7 +34,8 @@ MAX_PROFILE_SIZE = 64 << 10
 """Largest profile, in bytes: twenty times what one with everything in it needs."""
 
 _SECTIONS = ("settings", "pki", "gatts")
-_COLUMN = re.compile(r"\{\{|\}\}|\{([^{}]+)\}")
+_COLUMN = re.compile(r"\{\{|\}\}|\{([^{}]+)\}|[{}]")
+_BRACES = "write {column} for a cell of the row, {{ and }} for braces themselves"
 _MAX_SHOWN = 40
 
 _Fill = Callable[[str], str]
@@ -91,14 +92,18 @@ class ProfileTemplate:
 
     @property
     def columns(self) -> frozenset[str]:
-        """The names that stand in braces in any value."""
+        """The names that stand in braces in any value.
+
+        Raises:
+            InputError: a value has a brace that neither begins nor ends a name.
+        """
         found: set[str] = set()
-
-        def note(text: str) -> str:
-            found.update(match[1] for match in _COLUMN.finditer(text) if match[1])
-            return text
-
-        self._scalars(note)
+        for key, line, text in self._scalars():
+            for match in _COLUMN.finditer(text):
+                if match[0] in ("{", "}"):
+                    raise self._lone_brace(f"{self.path}: line {line}: {key}: {_shown(text)}", match[0])
+                if match[1]:
+                    found.add(match[1])
         return frozenset(found)
 
     @property
@@ -127,7 +132,8 @@ class ProfileTemplate:
             row: texts by column; ``{{`` and ``}}`` stand for single braces. None replaces nothing.
 
         Raises:
-            InputError: an unknown column or setting, a value of the wrong type, an empty path.
+            InputError: an unknown column or setting, a brace that is neither doubled nor part of a name
+                in braces, a value of the wrong type, an empty path.
         """
         if row is None:
             return self._read(str)
@@ -136,6 +142,8 @@ class ProfileTemplate:
         def replaced(match: re.Match[str]) -> str:
             column = match[1]
             if not column:
+                if len(match[0]) == 1:
+                    raise self._lone_brace(f"{self.path}: {_shown(match.string)}", match[0])
                 return match[0][0]
             if column not in texts:
                 near = difflib.get_close_matches(column, list(texts), n=1)
@@ -158,12 +166,17 @@ class ProfileTemplate:
         gatts = None if node is None else self._file("gatts", line, node, fill)
         return Profile(settings, pki, gatts)
 
-    def _scalars(self, visit: _Fill) -> None:
-        for _, node in self.root.entries.values():
-            inner = node.entries.values() if isinstance(node, MappingNode) else [(0, node)]
-            for _, leaf in inner:
+    def _scalars(self) -> Iterator[tuple[str, int, str]]:
+        """Return key, line and text of every value."""
+        for section, (line, node) in self.root.entries.items():
+            entries = node.entries if isinstance(node, MappingNode) else {section: (line, node)}
+            for key, (inner, leaf) in entries.items():
                 if isinstance(leaf, ScalarNode):
-                    visit(leaf.text)
+                    yield key, inner, leaf.text
+
+    @staticmethod
+    def _lone_brace(where: str, brace: str) -> InputError:
+        return InputError(f"{where}: {brace!r} stands alone", _BRACES)
 
     def _section(self, name: str, check: Callable[[str], str]) -> dict[str, tuple[int, Node]]:
         line, node = self.root.entries.get(name, (0, None))

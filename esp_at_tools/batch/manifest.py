@@ -11,7 +11,7 @@ import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from esp_at_tools import files
 from esp_at_tools.batch.job import Kind
@@ -22,8 +22,6 @@ _NAME = re.compile(r"manifest(?:-([1-9][0-9]{0,5})-of-([1-9][0-9]{0,5}))?\.csv\Z
 _MAX_LINE = 1 << 16
 _MAX_MESSAGE = 600
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
-
-Status = Literal["ok", "failed"]
 
 
 class Entry(NamedTuple):

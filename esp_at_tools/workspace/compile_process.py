@@ -124,20 +124,23 @@ def _lines(stream: IO[bytes] | None) -> Iterator[str]:
 @contextlib.contextmanager
 def _ended_with_us(process: subprocess.Popen[bytes]) -> Iterator[None]:
     """End a program and its descendants when the block is left by an error or a signal."""
-    try:
+    with contextlib.ExitStack() as always, contextlib.ExitStack() as on_error:
+        if process.stdout is not None:
+            always.callback(process.stdout.close)
+        on_error.callback(_end, process)
         with terminable():
             yield
-    except BaseException:
-        for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGKILL", signal.SIGTERM)):
-            _signal(process, number)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(_PATIENCE)
-                break
-        _signal(process, getattr(signal, "SIGKILL", signal.SIGTERM))  # what the program left behind
-        raise
-    finally:
-        if process.stdout is not None:
-            process.stdout.close()
+        on_error.pop_all()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a program, ever less gently, and what it has left behind."""
+    for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGKILL", signal.SIGTERM)):
+        _signal(process, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_PATIENCE)
+            break
+    _signal(process, getattr(signal, "SIGKILL", signal.SIGTERM))  # what the program left behind
 
 
 def _signal(process: subprocess.Popen[bytes], number: int) -> None:

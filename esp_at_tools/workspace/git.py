@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
@@ -112,14 +113,12 @@ class Git:
         except (OSError, ValueError) as error:
             raise self._cannot_run(error) from error
         last: list[str] = []
-        with process:
-            try:
-                for text in map(without_credentials, _lines(process.stdout)):
-                    last = [*last[-20:], text]
-                    line(text)
-            except BaseException:
-                process.terminate()
-                raise
+        with process, contextlib.ExitStack() as on_error:
+            on_error.callback(process.terminate)
+            for text in map(without_credentials, _lines(process.stdout)):
+                last = [*last[-20:], text]
+                line(text)
+            on_error.pop_all()
         if process.returncode:
             raise self.failure(args, process.returncode, "\n".join(last))
 

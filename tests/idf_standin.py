@@ -410,6 +410,22 @@ def add_tokens(checkout: Path) -> Path:
     return write(checkout / TOKENS, text)
 
 
+def add_patch(checkout: Path) -> None:
+    """List a patch for the ESP-IDF of a checkout, which is not applied: ``patches/readme.patch``."""
+    idf = checkout / "esp-idf"
+    (idf / "README.md").write_text("a patched stand-in\n")
+    write(checkout / "patches/readme.patch", git(idf, "diff") + "\n")
+    git(idf, "checkout", "-q", "README.md")
+    write(checkout / "patches/patch_list.ini", "[readme.patch]\npath = esp-idf\n")
+    write(checkout / "tools/patch.py", "at_patch_defaults = {'target': ['esp32c3']}  # before_sdkconfig\n")
+
+
+def apply_patch(checkout: Path) -> None:
+    """Apply that patch, as esp-at's own tool does it."""
+    git(checkout / "esp-idf", "apply", "../patches/readme.patch")
+    write(checkout / "esp-idf/readme.patch", (checkout / "patches/readme.patch").read_bytes())
+
+
 def make_checkout(folder: Path, standin: StandIn, **changes: str) -> Path:
     """Make a checkout of esp-at whose ``IDF_VERSION`` names the stand-in.
 

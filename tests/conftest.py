@@ -95,14 +95,22 @@ def process(tmp_path: Path) -> Callable[..., Result]:
 
 
 @pytest.fixture(scope="session")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> tuple[StandIn, Path]:
-    """The stand-in for ESP-IDF, and a checkout with everything installed for MINI-1, which tests copy."""
+def remotes(tmp_path_factory: pytest.TempPathFactory) -> StandIn:
+    """The repositories of the stand-in for ESP-IDF, which no test changes."""
+    import idf_standin
+
+    return idf_standin.make_idf(tmp_path_factory.mktemp("standin"))
+
+
+@pytest.fixture(scope="session")
+def installed(remotes: StandIn, tmp_path_factory: pytest.TempPathFactory) -> tuple[StandIn, Path]:
+    """The stand-in with its tools, and a checkout with everything installed for MINI-1; tests copy them."""
     import idf_standin
 
     from esp_at_tools.cli.main import run
 
     folder = tmp_path_factory.mktemp("installed")
-    standin = idf_standin.make_idf(folder)
+    standin = replace(remotes, tools=folder / "espressif-tools")
     checkout = idf_standin.make_checkout(folder / "esp-at", standin)
     with pytest.MonkeyPatch.context() as patch:
         for name, value in standin.environment().items():

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from idf_standin import StandIn, add_patch, apply_patch, git, make_checkout, make_idf, write
+from idf_standin import add_patch, apply_patch, git, make_checkout, write
 
 from esp_at_tools.workspace.doctor import Machine, disk_checks, machine_checks, oldest_python, path_problem
 from esp_at_tools.workspace.doctor_system import COMMANDS, PACKAGES, System, linux, quoted, this_system
@@ -44,19 +44,13 @@ def program(path: Path, said: str, status: int = 0) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
-def standin(tmp_path_factory) -> StandIn:
-    """The repositories, which no test changes."""
-    return make_idf(tmp_path_factory.mktemp("standin"))
-
-
 @pytest.fixture
-def checkout(standin, tmp_path, monkeypatch, request) -> Path:
+def checkout(remotes, tmp_path, monkeypatch, request) -> Path:
     """A checkout without ESP-IDF; the current folder."""
     request.getfixturevalue("machine")
-    for name, value in {**standin.environment(), "IDF_TOOLS_PATH": str(tmp_path / "espressif-tools")}.items():
+    for name, value in {**remotes.environment(), "IDF_TOOLS_PATH": str(tmp_path / "espressif-tools")}.items():
         monkeypatch.setenv(name, value)
-    folder = make_checkout(tmp_path / "at", standin)
+    folder = make_checkout(tmp_path / "at", remotes)
     monkeypatch.chdir(folder)
     return folder
 

@@ -201,6 +201,17 @@ def test_a_profile_with_columns(cli, batch, tmp_path):
     assert len({line["certificate_sha256"] for line in lines}) == len(rows)
 
 
+@pytest.mark.parametrize("own", ["", "{id}"])
+def test_a_column_wins_over_the_profile(cli, batch, tmp_path, own):
+    (batch / "p.yaml").write_text(f"settings: {{module_name: 'profile{own}', uart_baudrate: '9600'}}\n")
+    (tmp_path / "list.csv").write_text("id,module_name\na,column\nb,\nc,column\n")
+    done = run(cli, batch, tmp_path / "out", "--profile", batch / "p.yaml", devices=tmp_path / "list.csv")
+    assert done.status == 0, done
+    for name, said in (("a", "column"), ("b", f"profile{own and 'b'}"), ("c", "column")):
+        settings = json.loads(cli("inspect", tmp_path / "out" / f"{name}.bin", "--json").out)["settings"]
+        assert (settings["module_name"], settings["uart_baudrate"]) == (said, 9600)
+
+
 def test_a_semicolon_and_a_byte_order_mark_are_a_spreadsheets_business(cli, batch, tmp_path):
     text = "\ufeffid;uart_baudrate\r\na;9600\r\n;;\r\nb;19200\r\n"
     (tmp_path / "list.csv").write_text(text, "utf-8", newline="")
@@ -450,6 +461,8 @@ def test_shards_of_several_machines_come_together(cli, batch, tmp_path):
     alone = cli("batch", "verify", tmp_path / "1")
     assert alone.status == 1
     assert "manifest-2-of-2.csv: is missing" in alone.out
+    hint = "give the folder of shard 2 as well, or make it with --shard 2/2"
+    assert alone.err.endswith(f" devices\n  {hint}\n")
     assert "error: 1 problem in " in alone.err
     both = cli("batch", "verify", tmp_path / "1", tmp_path / "2", "--json")
     assert both.status == 0
@@ -461,6 +474,8 @@ def test_shards_that_are_none(cli, batch, tmp_path, text):
     done = run(cli, batch, tmp_path / "out", "--shard", text)
     assert done.status == 2
     assert "1/4" in done.err
+    assert ("3 is more than 2" in done.err) is (text == "3/2")
+    assert ("is not I/N" in done.err) is (text != "3/2")
 
 
 # --- verify ---------------------------------------------------------------------------------------
@@ -492,6 +507,41 @@ def test_verify_finds_what_is_wrong(cli, batch, tmp_path):
     people = cli("batch", "verify", output)
     assert people.status == 1
     assert "stranger.bin" in people.out
+    assert "has another SHA-256; delete it and go on with --resume" in people.out
+
+
+def test_a_missing_shard_is_no_failed_device(cli, batch, tmp_path):
+    rows = rows_of(batch)
+    rows[4]["client_key.0"] = "keys/absent.key"
+    devices = batches.write_list(batch / "one-bad.csv", rows)
+    output = tmp_path / "out"
+    statuses = [run(cli, batch, output, "--shard", f"{n}/3", devices=devices).status for n in (1, 2)]
+    done = cli("batch", "verify", output, "--allow-failed")
+    assert done.status == 1
+    assert "give the folder of shard 3 as well, or make it with --shard 3/3" in done.err
+    assert "--allow-failed" not in done.err
+    both = cli("batch", "verify", output).err
+    assert ("1 device failed and has no output" in both) is (1 in statuses)
+    assert "shard 3/3" in both
+
+
+def test_quiet_tells_that_devices_failed(cli, batch, tmp_path):
+    rows = rows_of(batch)[:3]
+    rows[1]["client_key.0"] = "keys/absent.key"
+    devices = batches.write_list(batch / "quiet.csv", rows)
+    done = run(cli, batch, tmp_path / "out", devices=devices)
+    assert (done.status, done.out) == (1, "")
+    assert done.err == f"error: 1 device failed: see {tmp_path}/out/manifest.csv\n"
+
+
+def test_a_kind_of_output_that_is_none(cli, batch, tmp_path):
+    done = run(cli, batch, tmp_path / "out", "--emit", "mfgnvs")
+    assert done.status == 2
+    assert "'mfgnvs' is none of mfg_nvs, image, both" in done.err
+    devices = batches.write_list(batch / "one.csv", [batches.device(0)])
+    assert run(cli, batch, tmp_path / "out", "--emit", "mfg_nvs", devices=devices).status == 0
+    done = cli("batch", "verify", tmp_path / "out")
+    assert done.out == "1 device, 1 file: all as told, none twice.\n"
 
 
 def test_verify_of_something_else(cli, tmp_path):

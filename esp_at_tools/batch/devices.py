@@ -207,7 +207,7 @@ class Devices:
         except InputError as error:
             short = error.hint.startswith(("did you mean", "the rows are"))
             near = error.hint if short else self._nearest(column)
-            hint = f"{near} Else {_IGNORE}" if near else _IGNORE
+            hint = f"{near} (or {_IGNORE})" if near else _IGNORE
             raise InputError(f"{self.path}: column {column[:_MAX_SHOWN]!r} means nothing", hint) from error
 
     def _nearest(self, column: str) -> str:

@@ -22,6 +22,8 @@ from esp_at_tools.batch.manifest import MANIFEST, manifest_name, shard_of_name
 from esp_at_tools.errors import FormatError, InputError
 
 STATE = "batch.json"
+LEDGER = "flash-ledger.jsonl"
+"""Name of the file that tells which module got which output, see :mod:`esp_at_tools.batch.ledger`."""
 FOLDER_MODE = 0o700
 _SCHEMA = 1
 _MAX_STATE = 1 << 16
@@ -200,7 +202,7 @@ def manifests(folder: Path) -> list[Path]:
 
 def is_own(name: str) -> bool:
     """Tell whether a file is the batch's own and no output."""
-    return name in (STATE, MANIFEST) or shard_of_name(name) is not None
+    return name in (STATE, MANIFEST, LEDGER) or shard_of_name(name) is not None
 
 
 def is_work(name: str) -> bool:

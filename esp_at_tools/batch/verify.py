@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from esp_at_tools import files
 from esp_at_tools.batch import folder as folders
 from esp_at_tools.batch.digests import DigestTable
 from esp_at_tools.batch.ids import id_digest, mac_digest
+from esp_at_tools.batch.ledger import given, read_lines
 from esp_at_tools.batch.manifest import Entry, manifest_name, read_manifest, shard_of_name
 from esp_at_tools.errors import FormatError, InputError
 
@@ -19,6 +21,8 @@ MAX_PROBLEMS = 1000
 _PIECE = 1 << 20
 _RESTORE = "restore the manifest from a copy"
 _RESUME = "go on with --resume"
+_AGAIN = "delete it and go on with --resume, which makes it again"
+_MAX_LEDGER = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,8 @@ class Proof:
         devices: how many of their devices have outputs.
         failed: how many have none.
         files: how many files were compared.
+        written: how many outputs were written to modules, as the ledgers say; None without any.
+        missing_shards: shards whose manifests were not given, each with how many there are.
         problems: the first of them.
         problem_count: how many there are.
     """
@@ -51,6 +57,8 @@ class Proof:
     devices: int = 0
     failed: int = 0
     files: int = 0
+    written: int | None = None
+    missing_shards: list[tuple[int, int]] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     problem_count: int = 0
 
@@ -105,6 +113,7 @@ def verify(
         _check_end(proof, path)
     for folder in {path.parent: None for path in given}:
         _check_folder(proof, folder)
+        _read_ledger(proof, folder / folders.LEDGER)
     _check_whole(proof, given)
     return proof
 
@@ -170,7 +179,7 @@ class _Devices:
             self._proof.add("batch-file-unreadable", f"{where}: {name} cannot be read: {reason}")
         else:
             if found != digest:
-                self._proof.add("batch-file-differs", f"{where}: {name} has another SHA-256")
+                self._proof.add("batch-file-differs", f"{where}: {name} has another SHA-256; {_AGAIN}")
 
 
 def _mac_digest(path: Path, entry: Entry) -> bytes:
@@ -225,6 +234,18 @@ def _check_folder(proof: Proof, folder: Path) -> None:
             proof.add("batch-file-extra", f"{folder / name}: no manifest names it")
 
 
+def _read_ledger(proof: Proof, path: Path) -> None:
+    """Count the outputs that were written to modules."""
+    if not path.exists():
+        return
+    try:
+        lines = given(read_lines(path, files.read_file(path, "ledger", _MAX_LEDGER)))
+    except FormatError as error:
+        proof.add("batch-ledger-damaged", f"{error.message}; {error.hint}")
+        return
+    proof.written = (proof.written or 0) + sum(line.state == "done" for line in lines.values())
+
+
 def _name_digest(name: str) -> bytes:
     return hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=16).digest()
 
@@ -260,6 +281,8 @@ def _check_whole(proof: Proof, given: list[Path]) -> None:
     shards = [shard_of_name(path.name) for path in given]
     for number in range(1, count + 1):
         times = shards.count((number, count))
+        if not times:
+            proof.missing_shards.append((number, count))
         if times != 1:
             name = manifest_name((number, count) if count > 1 else None)
             proof.add(
@@ -268,5 +291,6 @@ def _check_whole(proof: Proof, given: list[Path]) -> None:
     missing = known[0].rows - proof.devices - proof.failed
     if missing > 0 and len(shards) == count:
         proof.add(
-            "batch-incomplete", f"{missing} of {known[0].rows} devices have no line; go on with --resume"
+            "batch-incomplete",
+            f"{missing} of {known[0].rows} devices {'has' if missing == 1 else 'have'} no line; {_RESUME}",
         )

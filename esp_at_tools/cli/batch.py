@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from esp_at_tools.batch.folder import LEDGER
 from esp_at_tools.batch.job import Emit
 from esp_at_tools.batch.run import MAX_FAILURES, Options, Summary, run_batch
 from esp_at_tools.batch.verify import MAX_PROBLEMS, Proof, verify
-from esp_at_tools.cli.batch_progress import described, duration, watched
+from esp_at_tools.cli.batch_progress import counted, described, duration, watched
 from esp_at_tools.cli.common import (
     JOBS,
     PATH,
@@ -21,13 +22,30 @@ from esp_at_tools.cli.common import (
     current_output,
     input_options,
     json_option,
+    say,
     talk_options,
 )
 from esp_at_tools.errors import CheckFailedError, InputError
 
+if TYPE_CHECKING:
+    _Choice = click.Choice[str]
+else:
+    _Choice = click.Choice  # before click 8.2 it could not be subscripted
+
 _SHOWN = 20
 """Failures and problems that are printed for people; ``--json`` and the manifest have more."""
 _SHARD = re.compile(r"([0-9]{1,6})/([0-9]{1,6})\Z")
+
+
+class _EmitType(_Choice):
+    """Names with an underscore, which click tells with a hyphen, as if they were options."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the name, or fail with a usage error."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"{value!r} is none of {', '.join(self.choices)}", param, ctx)
 
 
 @click.group("batch", invoke_without_command=True, short_help="Make one firmware for each device of a list.")
@@ -51,7 +69,7 @@ _SHARD = re.compile(r"([0-9]{1,6})/([0-9]{1,6})\Z")
 )
 @click.option(
     "--emit",
-    type=click.Choice(["mfg_nvs", "image", "both"]),
+    type=_EmitType(["mfg_nvs", "image", "both"]),
     metavar="[mfg_nvs|image|both]",
     help="What to write for each device.  [default: mfg_nvs; image for the legacy layout]",
 )
@@ -75,8 +93,9 @@ def command(ctx: click.Context, /, **values: Any) -> None:
     """Make one firmware for each device of a list.
 
     The list's column id names the outputs; its other columns are settings, GATT rows (cfg0, …), or
-    certificates and keys, which are paths of files relative to the list. A column mac is checked. A row
-    that is wrong fails alone, is named in manifest.csv, and makes the exit status 1.
+    certificates and keys, which are paths of files relative to the list. A column wins over the profile.
+    A column mac is checked; one whose name begins with _ or # is ignored. A row that is wrong fails alone,
+    is named in manifest.csv, and makes the exit status 1.
 
     The outputs hold private keys: they are for their owner only.
     """
@@ -114,8 +133,11 @@ def _shard(text: str | None) -> tuple[int, int] | None:
         return None
     match = _SHARD.match(text)
     number, count = (int(match[1]), int(match[2])) if match else (0, 0)
+    hint = "write 1/4 to 4/4 for four parts"
+    if match and number > count > 0:
+        raise InputError(f"--shard {text}: {number} is more than {count}", hint)
     if not 1 <= number <= count:
-        raise InputError(f"--shard {text}: is not I/N", "write 1/4 to 4/4 for four parts")
+        raise InputError(f"--shard {text}: is not I/N", hint)
     return (number, count) if count > 1 else None
 
 
@@ -133,7 +155,10 @@ def _run(options: Options) -> None:
         talk.document(_document(options, summary))
     else:
         _print(talk, options, summary)
-    if summary.progress.failed:
+    failed = summary.progress.failed
+    if failed and talk.quiet:
+        say(f"error: {counted(failed, 'device')} failed: see {summary.manifest}", err=True)
+    if failed:
         click.get_current_context().exit(1)
 
 
@@ -168,8 +193,8 @@ def _print(talk: Output, options: Options, summary: Summary) -> None:
     kept = f", {progress.kept} were there already" if progress.kept else ""
     shard = f" of shard {options.shard[0]}/{options.shard[1]}" if options.shard else ""
     talk.result(
-        f"{progress.done} devices{shard} written to {options.output}{kept}, {progress.failed} failed "
-        f"({duration(progress.seconds)}, {described(progress).split(',')[0]})"
+        f"{counted(progress.done, 'device')}{shard} written to {options.output}{kept}, "
+        f"{progress.failed} failed ({duration(progress.seconds)}, {described(progress).split(',')[0]})"
     )
     if progress.failed > MAX_FAILURES // 2 and not progress.done + progress.kept:
         talk.note("every device failed: is something wrong that all share?")
@@ -200,7 +225,7 @@ def verify_command(paths: tuple[Path, ...], unique_certificates: bool, allow_fai
     if talk.json:
         talk.document(_proof(proof))
     else:
-        _print_proof(talk, proof)
+        _print_proof(talk, proof, allow_failed=allow_failed)
     if not proof.ok:
         click.get_current_context().exit(1)
 
@@ -213,23 +238,43 @@ def _proof(proof: Proof) -> dict[str, Any]:
         "devices": proof.devices,
         "failed": proof.failed,
         "files": proof.files,
+        "written": proof.written,
         "problems": [asdict(problem) for problem in proof.problems],
         "problem_count": proof.problem_count,
     }
 
 
-def _print_proof(talk: Output, proof: Proof) -> None:
+def _print_proof(talk: Output, proof: Proof, *, allow_failed: bool) -> None:
     for problem in proof.problems[:MAX_PROBLEMS]:
         talk.result(f"{problem.message}  [{problem.id}]")
     if proof.problem_count > len(proof.problems):
         talk.result(f"… and {proof.problem_count - len(proof.problems)} more")
-    without = f"{proof.failed} {'device' if proof.failed == 1 else 'devices'} failed and have no output"
+    if proof.written is not None:
+        talk.result(f"{proof.written} of {proof.devices} written to modules ({LEDGER})")
     if proof.ok:
-        failed = f" {without}, as --allow-failed allows." if proof.failed else ""
-        talk.result(f"{proof.devices} devices, {proof.files} files: all as told, none twice.{failed}")
+        failed = f" {_without(proof)}, as --allow-failed allows." if proof.failed else ""
+        has = f"{counted(proof.devices, 'device')}, {counted(proof.files, 'file')}"
+        talk.result(f"{has}: all as told, none twice.{failed}")
     else:
-        problems = "1 problem" if proof.problem_count == 1 else f"{proof.problem_count} problems"
-        hint = f"{without}: correct their lines and go on with 'batch --resume'; or --allow-failed"
+        where = counted(proof.devices + proof.failed, "device")
         raise CheckFailedError(
-            f"{problems} in {proof.devices + proof.failed} devices", hint if proof.failed else ""
+            f"{counted(proof.problem_count, 'problem')} in {where}",
+            _way_out(proof, allow_failed=allow_failed),
         )
+
+
+def _without(proof: Proof) -> str:
+    return f"{counted(proof.failed, 'device')} failed and {'has' if proof.failed == 1 else 'have'} no output"
+
+
+def _way_out(proof: Proof, *, allow_failed: bool) -> str:
+    """Return what to do where the problems themselves do not say it."""
+    hints = []
+    if proof.failed and not allow_failed:
+        hints.append(
+            f"{_without(proof)}: correct their lines and go on with 'batch --resume'; or --allow-failed"
+        )
+    if proof.missing_shards:
+        number, count = proof.missing_shards[0]
+        hints.append(f"give the folder of shard {number} as well, or make it with --shard {number}/{count}")
+    return "; ".join(hints)

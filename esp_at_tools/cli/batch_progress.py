@@ -52,6 +52,11 @@ def described(progress: Progress) -> str:
     return ", ".join(parts)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return ``1 device``, ``2 devices``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def duration(seconds: float) -> str:
     """Return a time as ``0:41`` or ``1:02:03``."""
     minutes, rest = divmod(round(seconds), 60)

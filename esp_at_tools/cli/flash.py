@@ -170,7 +170,15 @@ def _allotment(
             f"look at one image: 'esp-at-tool flash {folder}/IMAGE --dry-run'",
         )
     device_images(folder)  # what is wrong with it is said before any module is touched
-    return Allotment(folder, only, erase=erase, ledger=ledger or Path())
+    order = Allotment(folder, only, erase=erase, ledger=ledger or Path())
+    missing = order.missing()
+    if missing:
+        number = "1 image" if len(missing) == 1 else f"{len(missing)} images"
+        current_output().warn(
+            f"{folder}: {number} of the manifest {'is' if len(missing) == 1 else 'are'} missing, {missing[0]}"
+            f"{' first' * (len(missing) > 1)}: 'esp-at-tool batch --resume' makes them again"
+        )
+    return order
 
 
 def _input(path: Path | None) -> Path:

@@ -141,8 +141,8 @@ def print_allotment(talk: Output, order: Allotment) -> None:
     """Say how many images there are and are left."""
     count = order.count()
     talk.result(
-        f"{order.folder}: {count['images']} images, {count['done']} written, {count['left']} left"
-        f" (ledger: {order.ledger})"
+        f"{order.folder}: {count['images']} image{'s' * (count['images'] != 1)}, {count['done']} written, "
+        f"{count['left']} left (ledger: {order.ledger})"
     )
 
 

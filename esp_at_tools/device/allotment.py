@@ -13,20 +13,17 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO
 
 from esp_at_tools import files
-from esp_at_tools.batch.folder import manifests
+from esp_at_tools.batch.folder import LEDGER, manifests
+from esp_at_tools.batch.ledger import Line, State, given, read_lines
 from esp_at_tools.batch.manifest import read_manifest
 from esp_at_tools.device.plan import FlashPlan, make_plan
-from esp_at_tools.errors import DeviceError, FormatError, InputError
+from esp_at_tools.errors import DeviceError, InputError
 from esp_at_tools.firmware.firmware import Firmware
 
-LEDGER = "flash-ledger.jsonl"
-"""Name of the ledger in the folder of images."""
 SUFFIXES = (".bin", ".zip")
-
-State = Literal["given", "done", "failed", "returned"]
 
 
 @dataclass(frozen=True)
@@ -42,28 +39,6 @@ class DeviceImage:
     file: str
     sha256: str = ""
     mac: str = ""
-
-
-@dataclass(frozen=True)
-class Line:
-    """One line of the ledger.
-
-    Attributes:
-        mac: the module.
-        file: the image.
-        state: ``given`` before writing begins, then ``done`` or ``failed``; ``returned`` where nothing
-            of it was written.
-        sha256: of the image.
-        port: where the module was.
-        time: when, in UTC.
-    """
-
-    mac: str
-    file: str
-    state: State
-    sha256: str
-    port: str
-    time: str
 
 
 def device_images(folder: Path) -> tuple[DeviceImage, ...]:
@@ -123,7 +98,7 @@ class Allotment:
         if not mac:
             raise DeviceError(f"{port}: does not tell its MAC address", "so no image can be kept for it")
         with self._locked() as stream:
-            image = self._choose(mac, port, _given(_lines(self.ledger, stream)))
+            image = self._choose(mac, port, given(_lines(self.ledger, stream)))
             plan = self._plan(image)
             _append(stream, Line(mac, image.file, "given", plan.sha256, port, _now()))
         return plan
@@ -140,15 +115,27 @@ class Allotment:
     def count(self) -> Mapping[str, int]:
         """Return how many images there are, how many are given to modules, written, and left."""
         images = device_images(self.folder)
-        with self._locked() as stream:
-            given = _given(_lines(self.ledger, stream))
-        done = sum(line.state == "done" for line in given.values())
-        return {"images": len(images), "given": len(given), "done": done, "left": len(images) - len(given)}
+        taken = self._taken()
+        done = sum(line.state == "done" for line in taken.values())
+        return {"images": len(images), "given": len(taken), "done": done, "left": len(images) - len(taken)}
 
-    def _choose(self, mac: str, port: str, given: Mapping[str, Line]) -> DeviceImage:
+    def missing(self) -> list[str]:
+        """Return the images that a manifest names, that are not there, and that no module has yet."""
+        done = {file for file, line in self._taken().items() if line.state == "done"}
+        names = (image.file for image in device_images(self.folder))
+        return [name for name in names if name not in done and not (self.folder / name).is_file()]
+
+    def _taken(self) -> dict[str, Line]:
+        """Return what belongs to modules; the ledger is made for the first of them, not for a look."""
+        if not self.ledger.exists():
+            return {}
+        with self._locked() as stream:
+            return given(_lines(self.ledger, stream))
+
+    def _choose(self, mac: str, port: str, taken: Mapping[str, Line]) -> DeviceImage:
         images = device_images(self.folder)
         by_file = {image.file: image for image in images}
-        own = next((line.file for line in given.values() if line.mac == mac), "")
+        own = next((line.file for line in taken.values() if line.mac == mac), "")
         if own:
             if own not in by_file:
                 raise DeviceError(
@@ -158,9 +145,9 @@ class Allotment:
             return by_file[own]
         for wanted in (mac, ""):
             for image in images:
-                if image.file not in given and image.mac == wanted:
+                if image.file not in taken and image.mac == wanted:
                     return image
-        left = sum(image.file not in given for image in images)
+        left = sum(image.file not in taken for image in images)
         why = f"{left} are left, each for another module" if left else f"all {len(images)} are used"
         raise DeviceError(
             f"{port}: {self.folder} has no image for module {mac}: {why}",
@@ -211,22 +198,7 @@ def _lines(path: Path, stream: IO[bytes]) -> list[Line]:
     whole = data.rfind(b"\n") + 1
     if whole < len(data):
         stream.truncate(whole)
-    return [_line(path, number, line) for number, line in enumerate(data[:whole].splitlines(), start=1)]
-
-
-def _line(path: Path, number: int, text: bytes) -> Line:
-    try:
-        return Line(**json.loads(text))
-    except (ValueError, TypeError) as error:
-        raise FormatError(
-            f"{path}: line {number} is no line of a ledger", "restore the file, or remove that line"
-        ) from error
-
-
-def _given(lines: list[Line]) -> dict[str, Line]:
-    """Return file → its last line, for the images that belong to a module."""
-    last = {line.file: line for line in lines}
-    return {file: line for file, line in last.items() if line.state != "returned"}
+    return read_lines(path, data)
 
 
 def _append(stream: IO[bytes], line: Line) -> None:

@@ -17,7 +17,8 @@ from esp_at_tools.formats.partition_table import SECTOR_SIZE
 from esp_at_tools.numbers import format_size
 
 if TYPE_CHECKING:
-    from esp_at_tools.device.allotment import Allotment, State
+    from esp_at_tools.batch.ledger import State
+    from esp_at_tools.device.allotment import Allotment
 
 BLOCK_SIZE = 0x10000
 """Bytes that are compared at once."""

@@ -78,6 +78,22 @@ def test_changes_are_what_differs_from_the_input(firmware):
     assert firmware.patches() == []
 
 
+def test_new_certificates_come_in_the_order_of_the_official_build(images):
+    """Whatever the order of the options, and behind what was there: so a removal gives that back."""
+    names = ("mqtt_ca", "client_ca.1", "wpa2_ca", "server_ca", "client_ca.0")
+    made = []
+    for order in (names, names[::-1]):
+        firmware = Firmware.open(images["modern"])
+        before = firmware.layout.nvs.namespaces
+        asked = Request(pki=dict.fromkeys(order, builders.certificate(1, ca=True)))
+        modify(firmware, asked, force=True)
+        made.append(firmware.layout.contents())
+        assert firmware.layout.nvs.namespaces == (*before, "server_ca", "client_ca", "wpa2_ca", "mqtt_ca")
+        modify(firmware, Request(unset=list(order)))
+        assert firmware.patches() == []
+    assert made[0] == made[1]
+
+
 def test_a_change_and_its_reverse_give_the_first_bytes(images, tmp_path):
     for name in ("modern", "legacy", "mfg_nvs"):
         firmware = Firmware.open(images[name])

@@ -17,14 +17,8 @@ from esp_at_tools.firmware.source import Flash, Kind, Patch, PendingOutput
 from esp_at_tools.formats.nvs import NvsPartition
 from esp_at_tools.formats.nvs.csv import dump_csv, parse_csv
 from esp_at_tools.settings.modern import PARTITION as MFG_NVS
+from esp_at_tools.settings.modern import PKI_ORDER
 from esp_at_tools.settings.names import BLE_DATA, FACTORY_PARAM
-
-_ROLES = ("server", "client", "wpa_ent", "wpa2", "mqtt", "https", "wss")
-_PKI_ORDER = tuple(f"{role}_{kind}" for role in _ROLES for kind in ("cert", "key", "ca"))
-"""The namespaces of certificates and keys in the order in which esp-at's build writes them.
-
-Source: ``at_customized_config_dependency.txt`` of esp-at v5.0.1.0.
-"""
 
 
 class RecipeFlash:
@@ -146,7 +140,7 @@ def _changed_mfg_nvs(before: UserPartition, patch: Patch) -> tuple[bytes, str]:
 
 def _rank(namespace: str) -> int:
     """Return the place of a namespace: certificate, key and CA of each role, then the settings."""
-    known = [*_PKI_ORDER, FACTORY_PARAM, BLE_DATA]
+    known = [*PKI_ORDER, FACTORY_PARAM, BLE_DATA]
     return known.index(namespace) if namespace in known else len(known)
 
 

@@ -20,7 +20,7 @@ from esp_at_tools.firmware.opening import find_images
 from esp_at_tools.firmware.request import Request
 from esp_at_tools.pki.names import PKI_ITEMS
 from esp_at_tools.settings.layout import Value, missing_settings
-from esp_at_tools.settings.modern import ModernLayout
+from esp_at_tools.settings.modern import PKI_ORDER, ModernLayout
 from esp_at_tools.settings.names import gatt_row_index
 from esp_at_tools.settings.rules import RuleFinding, check_settings
 
@@ -344,11 +344,18 @@ def _apply(firmware: Firmware, request: Request) -> None:
         with _blaming(request, name):
             if firmware.get(name) != value:
                 firmware.set(name, value)
-    for name, data in request.pki.items():
+    # Whatever the order of the options, new namespaces come in that of the official build.
+    for name in sorted(request.pki, key=_official_place):
+        data = request.pki[name]
         with _blaming(request, name):
             if firmware.get(name) != data:
                 firmware.set_pki(name, data)
     _check_room(firmware)
+
+
+def _official_place(name: str) -> tuple[int, int]:
+    item = PKI_ITEMS[name]
+    return PKI_ORDER.index(item.group), item.index
 
 
 @contextlib.contextmanager

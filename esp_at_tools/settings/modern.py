@@ -13,6 +13,13 @@ from esp_at_tools.settings.names import BLE_DATA, FACTORY_PARAM, SETTINGS, gatt_
 
 PARTITION = "mfg_nvs"
 
+_ROLES = ("server", "client", "wpa_ent", "wpa2", "mqtt", "https", "wss")
+PKI_ORDER = tuple(f"{role}_{kind}" for role in _ROLES for kind in ("cert", "key", "ca"))
+"""The namespaces of certificates and keys in the order in which esp-at's build writes them.
+
+Source: ``at_customized_config_dependency.txt`` of esp-at v5.0.1.0.
+"""
+
 _SETTING_ORDER = tuple(name for name, setting in SETTINGS.items() if setting.nvs_type)
 _GROUP_ORDER = {
     group: tuple(item.name for item in PKI_ITEMS.values() if item.group == group) for group in PKI_GROUPS

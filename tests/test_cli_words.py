@@ -64,6 +64,7 @@ def test_how_many_at_a_time(cli):
         (("at", "--baud", "0", "info"), "--baud 0: is no rate of a serial port\n  give 80 to 5000000"),
         (("at", "info", "-b", "x"), "--baud: 'x' is not a number\n  give 80 to 5000000"),
         (("flash", "-b", "79"), "--baud 79: is no rate"),
+        (("nvs", "generate", "x", "y", "4G"), "SIZE: '4G' is not a number"),
     ],
 )
 def test_numbers_that_are_no_sizes(cli, arguments, hint):

@@ -197,7 +197,9 @@ class RangeType(_Number):
 
 
 def _option(param: click.Parameter | None) -> str:
-    """Return an option's long name."""
+    """Return an option's long name, or an argument's."""
+    if isinstance(param, click.Argument):
+        return param.human_readable_name
     return max(param.opts, key=len) if param else "number"
 
 

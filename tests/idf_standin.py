@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -408,6 +409,19 @@ def add_tokens(checkout: Path) -> Path:
     )
     text = '#define CONFIG_ESP_AT_OTA_TOKEN_MINI1 ""\n#define CONFIG_ESP_AT_OTA_SSL_TOKEN_MINI1 ""\n'
     return write(checkout / TOKENS, text)
+
+
+def start_slow(checkout: Path, action: str) -> subprocess.Popen[str]:
+    """Start a build that takes a minute a step in a process of its own, and return when it compiles."""
+    write(checkout / "main/slow.txt", "60")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "esp_at_tools", action], cwd=checkout, text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert any("Configuring done" in line for line in process.stdout)
+    return process
 
 
 def add_patch(checkout: Path) -> None:

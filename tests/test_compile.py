@@ -418,16 +418,7 @@ def test_the_first_real_error_is_found() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interruption_ends_the_build(checkout: Path, number: int) -> None:
-    write(checkout / "main/slow.txt", "60")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "esp_at_tools", "build"], env=environment, cwd=checkout,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert process.stdout is not None
-    for line in process.stdout:
-        if "Configuring done" in line:
-            break
+    process = idf_standin.start_slow(checkout, "build")
     begin = time.monotonic()
     process.send_signal(number)
     _, err = process.communicate(timeout=30)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -68,20 +66,10 @@ def test_tokens_are_taken_out_when_an_action_is_ended(checkout: Path, monkeypatc
     header = idf_standin.add_tokens(checkout)
     before = header.read_text()
     monkeypatch.setenv("AT_OTA_TOKEN_MINI1", "abcdef0123456789")
-    slow = idf_standin.write(checkout / "main/slow.txt", "60")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "esp_at_tools", "app"], env=environment, cwd=checkout,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-    assert process.stdout is not None
-    for line in process.stdout:
-        if "Configuring done" in line:
-            break
+    process = idf_standin.start_slow(checkout, "app")
     assert "abcdef" in header.read_text()
     process.terminate()
     process.communicate(timeout=30)
-    slow.unlink()
     assert process.returncode == 130
     assert header.read_text() == before
 

@@ -34,7 +34,7 @@ from esp_at_tools.workspace.environment import (
     without_other_idf,
 )
 from esp_at_tools.workspace.git import Git
-from esp_at_tools.workspace.idf_state import State, few, look, lost_link, modified
+from esp_at_tools.workspace.idf_state import State, few, has_files, look, lost_link, modified
 from esp_at_tools.workspace.ota_tokens import HEADER, holds_tokens
 from esp_at_tools.workspace.patches import (
     APPLIED,
@@ -240,7 +240,7 @@ def _idf_submodules(place: Path, state: State) -> Check:
     title, needed = "its submodules", "all, in place"
     if not state.missing:
         return Check("idf_submodules", title, needed, "all")
-    absent = [path for path in state.missing if not _has_files(place / path)]
+    absent = [path for path in state.missing if not has_files(place / path)]
     mend = f"git -C {quoted(place)} submodule update --init --recursive"
     if absent:
         return Check(
@@ -258,10 +258,6 @@ def _idf_submodules(place: Path, state: State) -> Check:
 
 def _update(place: Path) -> str:
     return f"git -C {quoted(place)} submodule update --init --recursive"
-
-
-def _has_files(folder: Path) -> bool:
-    return folder.is_dir() and any(each.name != ".git" for each in folder.iterdir())
 
 
 def _environment(idf: Path, patient: Patient) -> Check:

@@ -15,6 +15,7 @@ from idf_standin import BRANCH, StandIn, git, write
 
 from esp_at_tools.errors import EspAtError, ExternalToolError, InputError
 from esp_at_tools.workspace import idf
+from esp_at_tools.workspace.fetch_parts import begin_parts, drop_broken_fetch
 from esp_at_tools.workspace.git import Git
 from esp_at_tools.workspace.idf_state import Follow, Wanted, look
 
@@ -233,6 +234,18 @@ def test_a_connection_that_breaks_does_not_lead_to_the_whole_branch(wanted: Want
     ]
 
 
+def test_parts_that_could_not_begin_leave_no_partial_clone(wanted: Wanted) -> None:
+    own = Git(wanted.place.parent)
+    git(own.folder, "init", "-q")
+    git(own.folder, "remote", "add", "origin", wanted.repository)
+    with pytest.raises(ExternalToolError):
+        begin_parts(own, "f" * 40, print)
+    assert "partial" not in git(own.folder, "config", "--list", "--local")
+    begin_parts(own, wanted.commit, print)
+    drop_broken_fetch(own)
+    assert "partial" in git(own.folder, "config", "--list", "--local"), "that goes on"
+
+
 def test_a_fetch_that_broke_off_goes_on_in_parts(standin: StandIn, wanted: Wanted, monkeypatch) -> None:
     follow, run = Git.follow, Git.run
     parts: list[tuple[str, ...]] = []
@@ -255,6 +268,7 @@ def test_a_fetch_that_broke_off_goes_on_in_parts(standin: StandIn, wanted: Wante
     monkeypatch.setattr("esp_at_tools.workspace.fetch_parts._PART", 2)
     with pytest.raises(ExternalToolError, match="early EOF"):
         idf.obtain(wanted, SILENT)
+    assert not list((wanted.partial / ".git/objects/pack").glob("tmp_*"))
     assert idf.obtain(wanted, SILENT) == "cloned"
     assert parts[3] == parts[2], "what had come stays"
     assert len(parts) > 4
@@ -263,7 +277,7 @@ def test_a_fetch_that_broke_off_goes_on_in_parts(standin: StandIn, wanted: Wante
     state = look(wanted.place)
     assert (state.head, state.missing) == (standin.commit, ())
     assert git(wanted.place, "status", "--porcelain") == ""
-    assert "promisor" not in git(wanted.place, "config", "--list", "--local")
+    assert "partial" not in git(wanted.place, "config", "--list", "--local")
     git(wanted.place, "fsck", "--full")
     left = [path.suffix for path in (wanted.place / ".git/objects/pack").iterdir()]
     assert set(left) <= {".pack", ".idx", ".rev"}

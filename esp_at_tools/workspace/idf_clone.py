@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from esp_at_tools.errors import EspAtError, ExternalToolError, InputError
-from esp_at_tools.workspace.fetch_parts import begin_parts, drop_broken_packs, finish_parts
+from esp_at_tools.workspace.fetch_parts import begin_parts, drop_broken_fetch, finish_parts
 from esp_at_tools.workspace.git import Git, without_credentials
 from esp_at_tools.workspace.idf_state import (
     Follow,
@@ -58,7 +58,7 @@ def clone(wanted: Wanted, follow: Follow) -> str:
     git.run("init", "--quiet")
     with _claimed(partial, wanted), _tidied(git, wanted):
         drop_locks(partial / ".git")
-        drop_broken_packs(git)
+        drop_broken_fetch(git)
         _set_origin(git, wanted)
         _fetch(git, wanted, follow)
         git.follow("checkout", "--force", "--detach", "--progress", wanted.commit, line=follow.line)

@@ -116,7 +116,7 @@ def is_temporary(name: str) -> bool:
     return _TEMPORARY.fullmatch(name) is not None
 
 
-def _shown(target: Path) -> Path:
+def as_known(target: Path) -> Path:
     """Return a path as people know it: relative within the current folder, without names of ours."""
     parts = [match[1] if (match := _TEMPORARY.fullmatch(part)) else part for part in target.parts]
     path = Path(*parts)
@@ -160,7 +160,7 @@ def stage(target: Path, write: Callable[[IO[bytes]], None], *, private: bool) ->
                 staged.chmod(stat.S_IMODE(target.stat().st_mode))
     except OSError as error:
         reason = error.strerror or str(error)
-        raise InputError(f"{_shown(target)}: cannot be written: {reason}", "nothing was changed") from error
+        raise InputError(f"{as_known(target)}: cannot be written: {reason}", "nothing was changed") from error
     return staged
 
 
@@ -222,7 +222,7 @@ def replace_files(pairs: Iterable[tuple[Path, Path]]) -> None:
                 sync_folder(folder)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise InputError(f"{_shown(target)}: cannot be replaced: {reason}", progress.hint) from error
+        raise InputError(f"{as_known(target)}: cannot be replaced: {reason}", progress.hint) from error
     finally:
         for staged, _ in pairs:
             with contextlib.suppress(OSError):
@@ -304,7 +304,7 @@ def written_together(new_folder: Path | None = None, *, private: bool = False) -
         except OSError as error:
             reason = error.strerror or str(error)
             raise InputError(
-                f"{_shown(new_folder)}: cannot be made: {reason}", "nothing was changed"
+                f"{as_known(new_folder)}: cannot be made: {reason}", "nothing was changed"
             ) from error
     try:
         yield outputs

@@ -56,6 +56,16 @@ def firmware(server, tmp_path):
     return server
 
 
+def test_a_cache_that_one_may_not_look_into_is_empty(cli, monkeypatch):
+    def is_file(_path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_file", is_file)
+    done = cli("fetch", "--list", "--json")
+    assert done.status == 0, done.err
+    assert not any(each["cached"] for each in json.loads(done.out)["releases"])
+
+
 def test_it_prints_the_path_alone(cli, cache, server):
     done = cli("fetch", "esp32c3/mini-1")
     path = cache / MINI / "v4.1.1.0" / "ESP32-C3-MINI-1-AT-V4.1.1.0.zip"

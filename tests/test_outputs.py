@@ -163,3 +163,23 @@ def test_a_release_folder_is_removed_again_with_the_files_beside_it(
     before = contents(folder)
     result = cli("modify-bin", "-in", "release", "-o", "out", "--baud", "9600", "--partitions-output", "d")
     assert (result.status, contents(folder)) == (2, before)
+
+
+def test_an_output_that_one_may_not_read_is_replaced(cli, tmp_path, monkeypatch):
+    """Whether a path can be read is asked of what is read, and of it when it is opened."""
+    (tmp_path / "in.bin").write_bytes(builders.image())
+    (tmp_path / "out.bin").write_bytes(b"old")
+    monkeypatch.setattr(os, "access", lambda *_args, **_options: False)
+    done = cli("modify-bin", "--input", tmp_path / "in.bin", "-o", tmp_path / "out.bin", "-b", "9600")
+    assert done.status == 0, done.err
+
+
+def test_no_error_names_a_temporary_file(cli, tmp_path, monkeypatch):
+    def refused(*_args):
+        raise PermissionError(13, "Permission denied", f"{tmp_path}/.out.bin.0123456789ab.tmp")
+
+    (tmp_path / "in.bin").write_bytes(builders.image())
+    monkeypatch.setattr(files, "check_output", refused)
+    done = cli("modify-bin", "--input", tmp_path / "in.bin", "-o", tmp_path / "out.bin", "-b", "9600")
+    assert done.status == 2
+    assert done.err.startswith(f"error: {tmp_path}/out.bin: Permission denied\n")

@@ -229,7 +229,7 @@ def given_as_folder(path: Path) -> bool:
     return path in click.get_current_context().meta.get(_FOLDERS, ())
 
 
-PATH = _PathType(path_type=Path)
+PATH = _PathType(path_type=Path, readable=False)
 """A path; the command itself opens it, so that there is one wording for a missing file."""
 
 

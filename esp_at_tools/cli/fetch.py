@@ -150,7 +150,7 @@ def _document(obtained: Obtained, target: Path | None) -> dict[str, Any]:
 
 
 def _list(talk: Output, found: Sequence[Release], server: str) -> None:
-    rows = [(each, slot(each).path) for each in found]
+    rows = [(each, slot(each)) for each in found]
     if talk.json:
         talk.document({
             "schema": 1,
@@ -160,10 +160,10 @@ def _list(talk: Output, found: Sequence[Release], server: str) -> None:
                     "version": each.version,
                     "recommended": each.recommended,
                     "address": address_at(each, server),
-                    "path": str(path),
-                    "cached": path.is_file(),
+                    "path": str(place.path),
+                    "cached": place.is_filled,
                 }
-                for each, path in rows
+                for each, place in rows
             ],
         })  # fmt: skip
         return
@@ -176,9 +176,9 @@ def _list(talk: Output, found: Sequence[Release], server: str) -> None:
     table = Table(box=None if wide else box.SIMPLE_HEAD, pad_edge=False)
     for column in ("module", "version", "", "address" if wide else "file"):
         table.add_column(column, no_wrap=True)
-    for each, path in rows:
+    for each, place in rows:
         notes = [
-            word for word, true in (("recommended", each.recommended), ("cached", path.is_file())) if true
+            word for word, true in (("recommended", each.recommended), ("cached", place.is_filled)) if true
         ]
         what = address_at(each, server) if wide else each.file_name
         table.add_row(each.full_name, each.version, ", ".join(notes), what)

@@ -222,7 +222,9 @@ def run(argv: Sequence[str]) -> int:
     except OSError as error:
         if not error.filename:
             _give_up_stdout()
-        where = error.filename or "the output"
+        from esp_at_tools import files
+
+        where = files.as_known(Path(error.filename)) if isinstance(error.filename, str) else "the output"
         full = error.errno in {errno.ENOSPC, errno.EDQUOT}
         hint = "make room, or give another path" if full else "give another path, or mend that"
         _report(output, f"{where}: {error.strerror or error}", hint)

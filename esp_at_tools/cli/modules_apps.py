@@ -68,8 +68,8 @@ def _of_cache(chosen: tuple[Module, ...], folder: Path | None) -> Iterator[Fit]:
     except InputError:  # there is no place for a cache
         return
     for each in chosen or modules(folder=folder):
-        paths = (slot(release).path for release in each.releases)
-        newest = next((path for path in paths if path.is_file()), None)
+        places = map(slot, each.releases)
+        newest = next((place.path for place in places if place.is_filled), None)
         if newest is not None:
             try:
                 yield from fits(read_app(newest), (each,))

@@ -58,6 +58,14 @@ class Slot:
     path: Path
 
     @property
+    def is_filled(self) -> bool:
+        """Whether the file is there, as far as one may look."""
+        try:
+            return self.path.is_file()
+        except OSError:
+            return False
+
+    @property
     def part(self) -> Path:
         """What has been downloaded so far."""
         return self._beside(".part")

@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from esp_at_tools.batch.folder import is_work
 from esp_at_tools.errors import EspAtError, InputError
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Flusher:
 
     def __init__(self, folder: Path) -> None:
         """Find out what there is."""
+        self._path = folder
         self._folder = -1
         self._all_at_once = _syncfs()
         if self._all_at_once is not None:
@@ -93,7 +95,7 @@ class Flusher:
             if self._under_way is not None:
                 self._under_way.result()
         except OSError as error:
-            raise unwritable(error) from error
+            raise unwritable(error, self._path) from error
         finally:
             self._under_way = None
 
@@ -200,10 +202,18 @@ def unstartable(error: Exception) -> InputError:
     )
 
 
-def unwritable(error: OSError) -> InputError:
-    """Return what to tell of a disk that takes no more."""
+def unwritable(error: OSError, work: Path) -> InputError:
+    """Return what to tell of a disk that takes no more.
+
+    Args:
+        error: what the system said.
+        work: the folder for outputs that do not stand in their places yet.
+    """
     reason = error.strerror or str(error)
-    return InputError(f"the output cannot be written: {reason}", "mend that, then go on with --resume")
+    folder = work.parent.parent if is_work(work.parent.name) else work
+    return InputError(
+        f"{folder}: an output cannot be written: {reason}", "mend that, then go on with --resume"
+    )
 
 
 def _file_system(descriptor: int) -> int:

@@ -37,6 +37,8 @@ class ManifestLog:
         self._end = 0
         self._last_row = 0
         self._again = False
+        self.has_files = False
+        """Whether an output that stays was made of files of its row's own."""
         self._entries: Iterator[tuple[int, Entry]] = iter(())
         self._aside: Path | None = None
         self._stream: IO[bytes] | None = None
@@ -55,6 +57,7 @@ class ManifestLog:
         for end, entry in read_manifest(self._path):
             self._end, self._last_row = end, int(entry.row)
             if self._stays(entry):
+                self.has_files |= bool(entry.files_digest)
                 note(entry)
             else:
                 self._again = True

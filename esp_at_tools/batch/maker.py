@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
 from esp_at_tools.batch.devices import is_name
 from esp_at_tools.batch.job import Job, Kind, flash_image
-from esp_at_tools.batch.pki_judge import ItemVerdict, PkiJudge
+from esp_at_tools.batch.own_files import GATTS, OwnFiles, contents_digest, read_small
+from esp_at_tools.batch.pki_judge import SOURCE, ItemVerdict, PkiJudge
 from esp_at_tools.errors import EspAtError, InputError
 from esp_at_tools.firmware.firmware import Firmware
 from esp_at_tools.firmware.modify import judge_settings, modify
-from esp_at_tools.firmware.request import MAX_PKI_FILE, Request
+from esp_at_tools.firmware.request import Request, read_pki_file
 from esp_at_tools.firmware.source import FileSource, Patch, patched_chunks
 from esp_at_tools.firmware.tls_limits import tls_support
 from esp_at_tools.formats.nvs.template import NvsTemplate, spans
@@ -51,15 +52,19 @@ class Made:
 
     Attributes:
         outputs: what becomes of each file.
-        certificates: SHA-256 of the DER of the device's own certificates, lower-case hex, each once.
+        certificates: SHA-256 of the DER of the device's own certificates, lower-case hex, each once, with
+            the name of the item that it is.
         not_after: when the first of them expires.
         warnings: what is questionable.
+        files_digest: of the contents of its own files, see
+            :func:`esp_at_tools.batch.own_files.contents_digest`.
     """
 
     outputs: dict[Kind, Chunks]
-    certificates: tuple[str, ...] = ()
+    certificates: dict[str, str] = field(default_factory=dict)
     not_after: datetime | None = None
     warnings: tuple[str, ...] = ()
+    files_digest: str = ""
 
 
 @dataclass
@@ -93,6 +98,7 @@ class Maker:
         self._held: set[str] = set()
         self._profile = ProfileTemplate.load(job.profile) if job.profile else None
         self._columns = self._profile.columns if self._profile else frozenset()
+        self._files = OwnFiles(job.folder, self._profile)
         fixed = Request()
         self._varying: ProfileTemplate | None = None
         self._quick = isinstance(self._firmware.layout, ModernLayout)
@@ -123,13 +129,25 @@ class Maker:
         verdicts = {name: self._judge.item(name, data) for name, data in own.pki.items()}
         if thorough or not self._allowed(own, verdicts):
             return self._slowly(row, own)
-        warnings = tuple(text for verdict in verdicts.values() for text in verdict.warnings)
+        warnings = self._warnings(row, own, verdicts)
         partition = self._rendered(own)
         if partition is None:
-            made = self._slowly(row, own)
-            return Made(made.outputs, made.certificates, made.not_after, warnings)
+            return replace(self._slowly(row, own), warnings=warnings)
         certificates, not_after = _identity(own.pki, verdicts)
-        return Made(self._outputs(partition), certificates, not_after, warnings)
+        digest = contents_digest(own.pki)
+        return Made(self._outputs(partition), certificates, not_after, warnings, digest)
+
+    def _warnings(
+        self, row: Mapping[str, str], own: _Own, verdicts: Mapping[str, ItemVerdict]
+    ) -> tuple[str, ...]:
+        """Return what is questionable about a row's own items, in the words of ``modify-bin``."""
+        found: list[str] = []
+        for name, verdict in verdicts.items():
+            if verdict.warnings and self._opened.pki.get(name) != own.pki[name]:
+                path = self._files.paths(row)[name]
+                of = f"column {name}" if name in row else f"{self._job.profile}: {name}"
+                found += (text.replace(SOURCE, f"{of} {path}") for text in verdict.warnings)
+        return tuple(found)
 
     def _check_row(self, row: Mapping[str, str]) -> None:
         """Refuse blank cells where something must stand, and contents where a path must."""
@@ -153,7 +171,7 @@ class Maker:
                 if name in SETTINGS:
                     own.settings[name] = parse_value(name, text)
                 elif name in PKI_ITEMS:
-                    own.pki[name] = _read(self._path(text))
+                    own.pki[name] = read_small(self._path(text))
                 elif gatt_row_index(name) is not None:
                     own.gatts[name] = text
             if self._varying is not None:
@@ -162,7 +180,7 @@ class Maker:
                     own.settings.setdefault(name, value)
                 for name, path in filled.pki.items():
                     if name not in own.pki:
-                        own.pki[name] = _read(str(path))
+                        own.pki[name] = read_small(str(path))
             for name in (*own.settings, *own.pki, *own.gatts):
                 if name not in self._held:
                     self._firmware.layout.check_holds(name)
@@ -291,7 +309,9 @@ class Maker:
         }
         verdicts = {name: self._judge.item(name, data) for name, data in mine.items()}
         certificates, not_after = _identity(mine, verdicts)
-        return Made(self._outputs_of(firmware), certificates, not_after, tuple(outcome.warnings))
+        table = self._files.paths(row).get(GATTS) if self._varying is not None else None
+        digest = contents_digest({**mine, GATTS: read_pki_file(table)} if table is not None else mine)
+        return Made(self._outputs_of(firmware), certificates, not_after, tuple(outcome.warnings), digest)
 
     def _outputs_of(self, firmware: Firmware) -> dict[Kind, Chunks]:
         outputs: dict[Kind, Chunks] = {}
@@ -366,12 +386,15 @@ def _place_of(name: str) -> tuple[str, str]:
 
 def _identity(
     pki: Mapping[str, bytes], verdicts: Mapping[str, ItemVerdict]
-) -> tuple[tuple[str, ...], datetime | None]:
+) -> tuple[dict[str, str], datetime | None]:
     """Return the fingerprints of a device's own certificates, and when the first of them expires."""
-    found = [verdicts[name] for name in _CERTIFICATES if name in pki]
-    ends = [verdict.not_after for verdict in found if verdict.not_after is not None]
-    prints = dict.fromkeys(verdict.fingerprint for verdict in found if verdict.fingerprint)
-    return tuple(prints), min(ends, default=None)
+    found = [(name, verdicts[name]) for name in _CERTIFICATES if name in pki]
+    ends = [verdict.not_after for _, verdict in found if verdict.not_after is not None]
+    prints: dict[str, str] = {}
+    for name, verdict in found:
+        if verdict.fingerprint:
+            prints.setdefault(verdict.fingerprint, name)
+    return prints, min(ends, default=None)
 
 
 def _check_path(name: str, text: str) -> None:
@@ -385,25 +408,14 @@ def _check_path(name: str, text: str) -> None:
 
 
 def _check_kind(source: str, path: Path) -> None:
-    """Refuse a pipe or device, for which a run would wait without end."""
-    if path.exists() and not path.is_file() and not path.is_dir():
+    """Refuse a pipe or device, for which a run would wait without end, and a path as Windows writes it."""
+    exists = path.exists()
+    if not exists and os.sep == "/" and "\\" in str(path):
+        raise InputError(f"{source}: {path}: no such file", "write / between the parts of the path")
+    if exists and not path.is_file() and not path.is_dir():
         raise InputError(
             f"{source}: {path}: is a pipe, socket or device", "give the path of a PEM or DER file"
         )
-
-
-def _read(path: str) -> bytes:
-    """Return a small file; whatever is wrong with it is told by the slow way."""
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
-    try:
-        data = os.read(descriptor, MAX_PKI_FILE + 1)
-        while data and (more := os.read(descriptor, MAX_PKI_FILE + 1)) and len(data) <= MAX_PKI_FILE:
-            data += more
-    finally:
-        os.close(descriptor)
-    if len(data) > MAX_PKI_FILE:
-        raise ValueError("too large")
-    return data
 
 
 def _keep(table: dict[_Key, _Item], key: _Key, value: _Item, most: int) -> None:

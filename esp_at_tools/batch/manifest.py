@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ MANIFEST = "manifest.csv"
 _NAME = re.compile(r"manifest(?:-([1-9][0-9]{0,5})-of-([1-9][0-9]{0,5}))?\.csv\Z")
 _MAX_LINE = 1 << 16
 _MAX_MESSAGE = 600
+_MAX_WARNINGS = 4000
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
 
@@ -40,6 +41,9 @@ class Entry(NamedTuple):
         certificate_not_after: when the first of them expires, ``2049-12-31T23:59:59Z``.
         row_digest: what tells whether the row has changed since, see
             :func:`esp_at_tools.batch.devices.row_digest`; blank if there is no output.
+        files_digest: the same for the contents of the files that are the row's own, see
+            :func:`esp_at_tools.batch.own_files.contents_digest`; blank where it has none.
+        warnings: what is questionable about it, ``; `` between several.
         mfg_nvs_file: with ``--emit both``, the partition's file.
         mfg_nvs_sha256: of that file.
     """
@@ -54,6 +58,8 @@ class Entry(NamedTuple):
     certificate_sha256: str = ""
     certificate_not_after: str = ""
     row_digest: str = ""
+    files_digest: str = ""
+    warnings: str = ""
     mfg_nvs_file: str = ""
     mfg_nvs_sha256: str = ""
 
@@ -71,12 +77,16 @@ class Entry(NamedTuple):
 
 _COLUMNS = Entry._fields
 _ONE_OUTPUT = len(_COLUMNS) - 2
-_DIGEST = _COLUMNS.index("row_digest")
+_LATER = ("row_digest", "files_digest", "warnings")
+"""Columns that older manifests do not have, or but the first of them."""
 _HEADERS = (
     _COLUMNS[:_ONE_OUTPUT],
     _COLUMNS,
-    _COLUMNS[:_DIGEST],  # as the next, without digests of rows
-    _COLUMNS[:_DIGEST] + _COLUMNS[_DIGEST + 1 :],
+    *(
+        tuple(name for name in columns if name not in missing)
+        for missing in (_LATER[1:], _LATER)
+        for columns in (_COLUMNS[:_ONE_OUTPUT], _COLUMNS)
+    ),
 )
 """The columns of a manifest that can be read."""
 
@@ -115,10 +125,19 @@ def told(error: EspAtError, row: int, line: int) -> str:
     text = str(error)
     if "-----BEGIN" in text or "PRIVATE KEY-----" in text:
         text = "a value holds a certificate or a key itself (give the path of its file)"
-    text = "; ".join(part.strip() for part in text.splitlines() if part.strip())
-    text = printable(text, _MAX_MESSAGE)
+    text = _on_one_line(text, _MAX_MESSAGE)
     where = f"row {row}" if row == line else f"row {row} (line {line})"
     return f"{where}: {text}"
+
+
+def told_warnings(warnings: Iterable[str]) -> str:
+    """Return warnings as a manifest has them: on one line, and never the contents of a key."""
+    sound = (text for text in warnings if "-----BEGIN" not in text)
+    return _on_one_line("\n".join(sound), _MAX_WARNINGS)
+
+
+def _on_one_line(text: str, most: int) -> str:
+    return printable("; ".join(part.strip() for part in text.splitlines() if part.strip()), most)
 
 
 def printable(text: str, most: int = 64) -> str:

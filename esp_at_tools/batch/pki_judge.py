@@ -44,6 +44,8 @@ _RSA_BITS = (2048, 3072)
 _READ_EXTENSIONS = ("2.5.29.14", "2.5.29.15", "2.5.29.17", "2.5.29.19", "2.5.29.35", "2.5.29.37")
 """Those that may be critical."""
 _MAX_KEPT = 128
+SOURCE = "\0"
+"""What stands in a warning for the file that the item is from: verdicts are kept, and files are many."""
 
 
 class ItemVerdict(NamedTuple):
@@ -54,7 +56,7 @@ class ItemVerdict(NamedTuple):
         public: SHA-256 of its public key, ``""`` where it cannot be told.
         fingerprint: SHA-256 of the first certificate's DER, lower-case hex; ``""`` for a key.
         not_after: the last moment at which that certificate is valid.
-        warnings: what is questionable.
+        warnings: what is questionable, with its hint; :data:`SOURCE` stands for where it is from.
     """
 
     refused: bool
@@ -128,7 +130,7 @@ class PkiJudge:
         from esp_at_tools.pki.collection import CollectedItem, check_one
         from esp_at_tools.pki.items import describe, load
 
-        item = CollectedItem.official(name, data)
+        item = CollectedItem.official(name, data, name=f"{name} ({SOURCE})")
         findings = check_one(item, now=self._now, tls=self._tls)
         try:
             contents = load(data, name, item.kind)
@@ -141,7 +143,11 @@ class PkiJudge:
             info.public_key_sha256,
             _fingerprint(first) if first else "",
             info.not_after,
-            tuple(found.message for found in findings if found.level != "info"),
+            tuple(
+                f"{found.message} ({found.hint})" if found.hint else found.message
+                for found in findings
+                if found.level != "info"
+            ),
         )
 
     def _plain(self, name: str, data: bytes) -> ItemVerdict | None:

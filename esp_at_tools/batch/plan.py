@@ -63,6 +63,7 @@ class Plan:
     state: State
     warnings: list[str]
     output_size: int
+    template: ProfileTemplate | None
 
     @classmethod
     def of(cls, options: Options) -> Plan:
@@ -98,7 +99,7 @@ class Plan:
             shards=options.shard[1] if options.shard else 1,
         )
         size = len(whole) + sum(place.size for place in firmware.places.values())
-        return cls(devices, emit, KINDS[emit], state, warnings, size)
+        return cls(devices, emit, KINDS[emit], state, warnings, size, template)
 
 
 def _check_names(firmware: Firmware, devices: Devices, template: ProfileTemplate | None) -> None:

@@ -23,7 +23,8 @@ from esp_at_tools.batch.flush import flushed
 from esp_at_tools.batch.ids import check_id, check_mac, id_digest, mac_digest, shard_of, shown
 from esp_at_tools.batch.job import Emit, Job, output_name
 from esp_at_tools.batch.log import ManifestLog
-from esp_at_tools.batch.manifest import Entry, encode, header, manifest_name, printable, told
+from esp_at_tools.batch.manifest import Entry, encode, header, manifest_name, printable, told, told_warnings
+from esp_at_tools.batch.own_files import OwnFiles
 from esp_at_tools.batch.plan import Options, Plan
 from esp_at_tools.batch.worker import Result, results_in_turn
 from esp_at_tools.errors import EspAtError, InputError
@@ -32,7 +33,8 @@ __all__ = ["Failure", "Options", "Progress", "Summary", "run_batch"]
 
 MAX_FAILURES = 1000
 """Failures that are told one by one; the manifest has all."""
-MAX_WARNINGS = 20
+MAX_WARNINGS = 1000
+"""Warnings of devices that are told one by one; the manifest has all."""
 
 _GROUP_ROWS = 64
 _MIN_GROUPS = 8
@@ -85,6 +87,15 @@ class Failure:
     error: str
 
 
+@dataclass(frozen=True)
+class Warned:
+    """A device with warnings."""
+
+    id: str
+    row: int
+    warnings: tuple[str, ...]
+
+
 @dataclass
 class Summary:
     """What a run did.
@@ -94,8 +105,9 @@ class Summary:
         emit: what was written for each device.
         progress: the numbers.
         failures: the first of them.
-        warnings: the first of them.
+        warnings: of what all devices share.
         warned: how many devices have warnings.
+        device_warnings: the first of them.
     """
 
     manifest: Path
@@ -104,6 +116,7 @@ class Summary:
     failures: list[Failure] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     warned: int = 0
+    device_warnings: list[Warned] = field(default_factory=list)
 
 
 Watch = Callable[[Progress], None]
@@ -182,23 +195,50 @@ class _Run:
         self._log.survey(self._note_certificates)
 
     def check_list(self) -> None:
-        """Compare a list that may have been corrected with the manifest, before anything is written.
+        """Compare a list that may have been corrected, and its files, with the manifest.
+
+        Nothing has been written then.
 
         Raises:
-            InputError: something else differs than rows that failed, or were not made yet.
+            InputError: something else differs than rows that failed, or were not made yet; or a file is
+                another than when the output of its row was made.
         """
         state = folders.read_state(self._folder)
-        if state == self._plan.state and self._options.shard is None:
+        is_same = state == self._plan.state and self._options.shard is None
+        if is_same and not self._log.has_files:
             return
-        self._log.check_length(self._plan.devices.rows)
+        if not is_same:
+            self._log.check_length(self._plan.devices.rows)
+        own = OwnFiles(self._options.devices.absolute().parent, self._plan.template)
         for row in self._plan.devices:
             if not self._log.is_ahead(row.number):
                 break
             entry, error, mine = self._judged(row)
-            if mine:
-                self._kept(entry, error)
+            old = self._kept(entry, error) if mine else None
+            if old is not None and old.files_digest and isinstance(row, Row):
+                self._check_files(old, row, own)
         self._log.rewind()
         self._ids, self._macs = self._nobody()
+
+    def _check_files(self, old: Entry, row: Row, own: OwnFiles) -> None:
+        """Refuse files that are others than those that an output was made of."""
+        try:
+            why = "" if own.digest(row.values) == old.files_digest else "has changed since"
+        except OSError as error:
+            why = f"cannot be read any more: {error.strerror}"
+        except ValueError:
+            why = "has changed since"
+        if not why:
+            return
+        names = [
+            os.path.relpath(path, self._options.devices.absolute().parent)
+            for path in own.paths(row.values).values()
+        ]
+        which = names[0] if len(names) == 1 else f"one of its files ({', '.join(names)})"
+        raise InputError(
+            f"{self.summary.manifest}: row {old.row}, {old.id}: has its output, and {which} {why}",
+            "delete its output to have it made again, or restore the file",
+        )
 
     def _nobody(self) -> tuple[DigestTable, DigestTable]:
         """Return tables of ids and MAC addresses with room for those of the list."""
@@ -345,8 +385,10 @@ class _Run:
         """Give one device's outputs their names and return its line."""
         if result.warnings:
             self.summary.warned += 1
-            room = MAX_WARNINGS - len(self.summary.warnings)
-            self.summary.warnings += [f"row {device.row}: {text}" for text in result.warnings[: max(room, 0)]]
+            if len(self.summary.device_warnings) < MAX_WARNINGS:
+                warned = Warned(device.id, int(device.row), result.warnings)
+                self.summary.device_warnings.append(warned)
+            device = device._replace(warnings=told_warnings(result.warnings))
         error = result.error or self._repeated(device, result)
         if error:
             for output in result.outputs:
@@ -362,6 +404,7 @@ class _Run:
             status="ok",
             certificate_sha256=" ".join(result.certificates),
             certificate_not_after=result.not_after,
+            files_digest=result.files_digest,
             **told_files,
         )
 
@@ -371,10 +414,11 @@ class _Run:
             return ""
         number = int(device.row)
         digests = [bytes.fromhex(fingerprint[:32]) for fingerprint in result.certificates]
-        for digest, fingerprint in zip(digests, result.certificates, strict=True):
+        for digest, (fingerprint, name) in zip(digests, result.certificates.items(), strict=True):
             before = self._certificates.get(digest)
             if before not in (0, number):
-                return f"row {number}: its certificate {fingerprint[:16]}… is already that of row {before}"
+                what = f"{name}, its certificate {fingerprint[:16]}…,"
+                return f"row {number}: {what} is already that of row {before}"
         for digest in digests:
             self._certificates.add(digest, number)
         return ""

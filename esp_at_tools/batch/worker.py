@@ -14,7 +14,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
@@ -61,16 +61,18 @@ class Result:
     Attributes:
         error: why it failed, blank where it did not.
         outputs: its files.
-        certificates: see :class:`esp_at_tools.batch.maker.Made`.
+        certificates: see :class:`esp_at_tools.batch.maker.Made`, as the last.
         not_after: when the first of them expires, as a manifest has it.
         warnings: what is questionable.
+        files_digest: of the contents of its own files.
     """
 
     error: str = ""
     outputs: tuple[Output, ...] = ()
-    certificates: tuple[str, ...] = ()
+    certificates: dict[str, str] = field(default_factory=dict)
     not_after: str = ""
     warnings: tuple[str, ...] = ()
+    files_digest: str = ""
 
 
 class Worker:
@@ -88,11 +90,12 @@ class Worker:
         self._maker = Maker(job)
         # A folder of its own: two processes that make files in one folder wait for each other.
         self._own = f"{os.getpid()}"
+        self._job_work = job.work
         self._work = f"{job.work}{os.sep}{self._own}{os.sep}"
         try:
             Path(self._work).mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
-            raise unwritable(error) from error
+            raise unwritable(error, job.work) from error
 
     def run(self, rows: Iterable[Row]) -> list[Result]:
         """Make a group of devices.
@@ -103,7 +106,7 @@ class Worker:
         try:
             return [self._one(row) for row in rows]
         except OSError as error:
-            raise unwritable(error) from error
+            raise unwritable(error, self._job_work) from error
         except MemoryError as error:
             hint = "go on with --resume and fewer processes (-j)"
             raise InputError("there is not enough memory", hint) from error
@@ -127,7 +130,7 @@ class Worker:
             digest = _write_all(self._work + name, chunks)
             outputs.append(Output(kind, f"{self._own}{os.sep}{name}", digest))
         end = f"{made.not_after.replace(tzinfo=None).isoformat()}Z" if made.not_after else ""
-        return Result("", tuple(outputs), made.certificates, end, made.warnings)
+        return Result("", tuple(outputs), made.certificates, end, made.warnings, made.files_digest)
 
 
 def _write_all(path: str, chunks: Chunks) -> str:

@@ -11,7 +11,7 @@ import click
 
 from esp_at_tools.batch.folder import LEDGER
 from esp_at_tools.batch.job import Emit
-from esp_at_tools.batch.run import MAX_FAILURES, Options, Summary, run_batch
+from esp_at_tools.batch.run import MAX_FAILURES, MAX_WARNINGS, Options, Summary, run_batch
 from esp_at_tools.batch.verify import MAX_PROBLEMS, Proof, verify
 from esp_at_tools.cli.batch_progress import counted, described, duration, watched
 from esp_at_tools.cli.common import (
@@ -149,8 +149,7 @@ def _run(options: Options) -> None:
     except KeyboardInterrupt:
         talk.note(f"stopped; the same command with --resume goes on ({options.output})")
         raise
-    for warning in summary.warnings:
-        talk.warn(warning)
+    _warn(talk, summary)
     if talk.json:
         talk.document(_document(options, summary))
     else:
@@ -160,6 +159,25 @@ def _run(options: Options) -> None:
         say(f"error: {counted(failed, 'device')} failed: see {summary.manifest}", err=True)
     if failed:
         click.get_current_context().exit(1)
+
+
+def _warn(talk: Output, summary: Summary) -> None:
+    for warning in summary.warnings:
+        talk.warn(warning)
+    shown = summary.device_warnings[:_SHOWN]
+    for device in shown:
+        for text in device.warnings:
+            talk.warn(f"row {device.row}, {device.id}: {text}")
+    more = summary.warned - len(shown)
+    if more:
+        talk.warn(
+            f"… and {counted(more, 'more device')} with warnings: column warnings of {summary.manifest}"
+        )
+
+
+def _told_warnings(summary: Summary) -> list[str]:
+    told = [f"row {device.row}: {text}" for device in summary.device_warnings for text in device.warnings]
+    return told[:MAX_WARNINGS]
 
 
 def _document(options: Options, summary: Summary) -> dict[str, Any]:
@@ -177,7 +195,7 @@ def _document(options: Options, summary: Summary) -> dict[str, Any]:
         "kept": progress.kept,
         "failed": progress.failed,
         "failures": [asdict(failure) for failure in summary.failures],
-        "warnings": summary.warnings,
+        "warnings": [*summary.warnings, *_told_warnings(summary)],
         "devices_with_warnings": summary.warned,
     }
 
@@ -188,8 +206,6 @@ def _print(talk: Output, options: Options, summary: Summary) -> None:
         talk.result(f"failed: {failure.id or '(no id)'}: {failure.error}")
     if progress.failed > _SHOWN:
         talk.result(f"… and {progress.failed - _SHOWN} more, see {summary.manifest}")
-    if summary.warned > 1:
-        talk.note(f"{summary.warned} devices have warnings")
     kept = f", {progress.kept} were there already" if progress.kept else ""
     shard = f" of shard {options.shard[0]}/{options.shard[1]}" if options.shard else ""
     talk.result(

@@ -187,7 +187,9 @@ def test_every_check_has_a_case():
     tried = {case[3] for case in CASES} | {"pki-der-unread"}
     elsewhere = {"pki-no-pem", "pki-dates-unchecked"}  # test_pki_extensions.py
     assert {check.id for check in ITEM_CHECKS} <= tried | elsewhere
-    assert {check.id for check in SET_CHECKS} == {"pki-mismatch", "pki-incomplete-set", "pki-wrong-issuer"}
+    assert {check.id for check in SET_CHECKS} == {
+        "pki-mismatch", "pki-incomplete-set", "pki-bad-signature", "pki-wrong-issuer",
+    }  # fmt: skip
 
 
 def test_what_reads_pem_only():
@@ -272,7 +274,8 @@ def test_authority_of_the_right_name_that_did_not_sign():
     assert check_set(root, leaf, good) == []
     assert check_set(impostor + root, leaf, good) == []
     assert check_set(cert(cn="Another"), leaf, good) == []
-    assert [finding.id for finding in check_set(impostor, leaf, good)] == ["pki-wrong-issuer"]
+    (found,) = check_set(impostor, leaf, good)
+    assert (found.id, found.level, found.risky) == ("pki-bad-signature", "warning", False)
 
 
 def test_official_items_are_fit_for_use(shared):

@@ -232,7 +232,9 @@ def test_chains():
     assert state([leaf, root, middle], root) == "trusted"
     assert state([leaf], leaf) == "trusted"
     assert state([leaf], root) == "unknown-issuer"
-    assert state([leaf, made.issue("middle", "root", own="p256:middle")], root) == "unknown-issuer"
+    assert state([leaf, made.issue("middle", "root", own="p256:middle")], root) == "not-an-issuer"
+    assert state([leaf, middle], made.root(path_length=0)) == "path-length"
+    assert state([leaf, middle], made.root(path_length=1)) == "trusted"
     assert state([made.issue()], impostor) == "wrong-signature"
     assert state([made.issue()], impostor, root) == "trusted"
     assert state([made.issue()], not_ca) == "not-an-issuer"
@@ -271,7 +273,9 @@ def test_each_side_is_checked_with_the_ca_of_the_other():
     impostor = made.pem(made.root("ours", "p256:impostor"))
     wrong = [CollectedItem("server_ca", "ca", "server", impostor), *items[1:]]
     (found,) = [each for each in check_collection(wrong, now=made.NOW) if each.finding.level != "info"]
-    assert (found.about, found.finding.id, found.finding.level) == ("client_cert.0", "pki-chain", "warning")
+    assert (found.about, found.finding.id, found.finding.level) == (
+        "client_cert.0", "pki-bad-signature", "warning",
+    )  # fmt: skip
     stranger = [CollectedItem("server_ca", "ca", "server", made.pem(made.root("else"))), *items[1:]]
     told = [each.finding for each in check_collection(stranger, now=made.NOW)]
     assert [each.level for each in told if each.id == "pki-chain-unknown"] == ["info"]

@@ -112,6 +112,7 @@ def _document(checked: Sequence[Checked], now: datetime) -> dict[str, Any]:
                 "room": _room(one.room),
                 "mfg_nvs": _partition(one.partition),
                 "passed_over": one.passed_over,
+                "firmware": one.firmware,
             }
             for one in checked
         ],
@@ -143,7 +144,7 @@ def _partition(usage: tuple[int, int] | None) -> dict[str, int] | None:
 
 def _item(one: Checked, item: CollectedItem) -> dict[str, Any]:
     info = one.infos.get((item.name, item.kind))
-    chain = next((each for each in one.chains if each.certificate == item.name), None)
+    chain = one.facts.get(item.name) if item.kind == "certificate" else None
     dates = (info.not_before, info.not_after) if info else (None, None)
     known: dict[str, Any] = {
         "format": info.format if info else None,
@@ -168,4 +169,5 @@ def _item(one: Checked, item: CollectedItem) -> dict[str, Any]:
         "key_matches_certificate": one.matches(item),
         "checked_by": list(chain.checked_by) if chain else None,
         "chain": chain.chain.state if chain and chain.chain else None,
+        "issuers_here": list(chain.ends_at) if chain else None,
     }

@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from esp_at_tools import files
 from esp_at_tools.errors import EspAtError, FormatError, InputError
 from esp_at_tools.firmware.firmware import Firmware
+from esp_at_tools.firmware.identify import TABLE_MAGIC
 from esp_at_tools.firmware.release import DOWNLOAD_CONFIG, FLASHER_ARGS, Release
 from esp_at_tools.firmware.tls_limits import SDKCONFIG
+from esp_at_tools.formats.app_image import ESP8266_V2_MAGIC, IMAGE_MAGIC
+from esp_at_tools.formats.nvs.model import ENTRY_SIZE, crc32
+from esp_at_tools.formats.partition_table import DEFAULT_OFFSET
 from esp_at_tools.pki.items import LEVELS
 from esp_at_tools.pki.names import PKI_ITEMS
 from esp_at_tools.settings.modern import ModernLayout
@@ -22,6 +27,7 @@ if TYPE_CHECKING:
     from esp_at_tools.pki.grouping import Grouped
     from esp_at_tools.pki.items import PkiInfo
     from esp_at_tools.pki.names import PkiKind
+    from esp_at_tools.pki.sniff import Sniffed
     from esp_at_tools.pki.tls_support import TlsSupport
     from esp_at_tools.settings.pki_fit import Room
 
@@ -48,6 +54,7 @@ class Checked:
         room: what they take, for files.
         sdkconfig: whose limits count; None where it is those of all official firmware.
         passed_over: files of a folder that have nothing to do with certificates.
+        firmware: files of a folder that are firmware, of which nothing was looked at.
         partition: how full the firmware's ``mfg_nvs`` is: entries used and entries in all.
     """
 
@@ -61,19 +68,37 @@ class Checked:
     room: Room | None
     sdkconfig: Path | None
     passed_over: int
+    firmware: int = 0
     partition: tuple[int, int] | None = None
+
+    @cached_property
+    def facts(self) -> Mapping[str, ChainFact]:
+        """Where a certificate leads, by its name."""
+        return {fact.certificate: fact for fact in self.chains}
+
+    @cached_property
+    def _roles(self) -> Mapping[str, Mapping[PkiKind, CollectedItem]]:
+        found: dict[str, dict[PkiKind, CollectedItem]] = {}
+        for each in self.items:
+            found.setdefault(each.role, {}).setdefault(each.kind, each)
+        return found
+
+    def partner(self, item: CollectedItem) -> CollectedItem | None:
+        """Return the certificate that a key is to belong to, which may be unreadable, None without one."""
+        kinds = self._roles[item.role]
+        return kinds.get("certificate") or (None if item.role_is_official else kinds.get("ca"))
 
     def matches(self, item: CollectedItem) -> bool | None:
         """Tell whether key and certificate of the item's set belong together, None where one is missing."""
-        prints = {
-            each.kind: info.public_key_sha256
-            for each in self.items
-            if each.role == item.role and (info := self.infos.get((each.name, each.kind))) is not None
-        }
-        certificate, key = prints.get("certificate") or prints.get("ca"), prints.get("private_key")
         if item.role_is_official and item.kind == "ca":
             return None
-        return certificate == key if certificate and key else None
+        key = item if item.kind == "private_key" else self._roles[item.role].get("private_key")
+        ours, theirs = self._print(key), self._print(self.partner(item))
+        return ours == theirs if ours and theirs else None
+
+    def _print(self, item: CollectedItem | None) -> str:
+        info = self.infos.get((item.name, item.kind)) if item else None
+        return info.public_key_sha256 if info else ""
 
 
 @dataclass(frozen=True)
@@ -123,19 +148,45 @@ def check_paths(
     from esp_at_tools.pki.grouping import group_files, group_folder
     from esp_at_tools.pki.tls_support import OFFICIAL
 
-    loose = []
-    for path in paths:
-        if path.is_dir() and not _is_release(path):
-            yield _checked(path, "folder", group_folder(path), now, given or Limits(OFFICIAL, None))
-        elif path.is_dir() or _is_firmware(path):
-            yield _firmware(path, now, given, options)
-        else:
-            loose.append(path)
+    limits = given or Limits(OFFICIAL, None)
+    folders = [path for path in paths if path.is_dir() and not _is_release(path)]
+    firmware = [path for path in paths if path not in folders and (path.is_dir() or _is_firmware(path))]
+    loose = [path for path in paths if path not in folders and path not in firmware]
+    groups = {path: group_folder(path, _is_flash) for path in dict.fromkeys(folders)}
     if loose:
-        checked = _checked(loose[0], "files", group_files(loose), now, given or Limits(OFFICIAL, None))
-        yield replace(checked, title=f"{len(loose)} files") if len(loose) > 1 else checked
-    if any(options.values()) and len(loose) == len(paths):
+        groups[loose[0]] = group_files(loose)
+    for path in dict.fromkeys(paths):
+        others = [
+            item for other, grouped in groups.items() if other != path for item in _authorities(grouped)
+        ]
+        if path in firmware:
+            yield _firmware(path, now, given, options, others)
+        elif path in groups:
+            kind = "folder" if path in folders else "files"
+            checked = _checked(path, kind, groups[path], now, limits, others)
+            title = f"{len(loose)} files" if kind == "files" and len(loose) > 1 else str(path)
+            yield replace(checked, title=title)
+    if any(options.values()) and not firmware and not folders:
         raise InputError("the files are no firmware", "leave out --chip, --module and the offsets")
+
+
+def _authorities(grouped: Grouped) -> list[CollectedItem]:
+    """Return the CA certificates of files, called what no other input calls one."""
+    return [replace(item, name=str(item.path or item.name)) for item in grouped.items if item.kind == "ca"]
+
+
+def _is_flash(found: Sniffed) -> bool:
+    """Tell whether a file of a folder is a flash image or a partition of NVS."""
+    data = found.data
+    if found.usable or found.foreign or len(data) < _MIN_PARTITION:
+        return False
+    begins = data.startswith((TABLE_MAGIC, bytes([IMAGE_MAGIC]), bytes([ESP8266_V2_MAGIC])))
+    return begins or data.startswith(TABLE_MAGIC, DEFAULT_OFFSET) or _is_nvs_page(data[:ENTRY_SIZE])
+
+
+def _is_nvs_page(header: bytes) -> bool:
+    """Tell whether a file begins with a page of NVS, by its state and the CRC of its header."""
+    return header[1:4] == b"\xff\xff\xff" and crc32(header[4:28]) == int.from_bytes(header[28:32], "little")
 
 
 def _is_release(folder: Path) -> bool:
@@ -154,7 +205,13 @@ def _is_firmware(path: Path) -> bool:
     return is_image or found.data.startswith((b"PK\x03\x04", b"\x7fELF"))
 
 
-def _firmware(path: Path, now: datetime, given: Limits | None, options: dict[str, Any]) -> Checked:
+def _firmware(
+    path: Path,
+    now: datetime,
+    given: Limits | None,
+    options: dict[str, Any],
+    others: Sequence[CollectedItem] = (),
+) -> Checked:
     from esp_at_tools.firmware.checks import pki_collection
     from esp_at_tools.firmware.survey import Survey
     from esp_at_tools.firmware.tls_limits import tls_support
@@ -181,7 +238,7 @@ def _firmware(path: Path, now: datetime, given: Limits | None, options: dict[str
     items = pki_collection(Survey.of(firmware, now))
     if given.path and isinstance(firmware.layout, ModernLayout):
         found += _unread(firmware, given.path, [item.name for item in items if item.name in PKI_ITEMS])
-    checked = _checked(path, firmware.kind, Grouped(items, found, 0), now, given)
+    checked = _checked(path, firmware.kind, Grouped(items, found, 0), now, given, others)
     if not isinstance(firmware.layout, ModernLayout):
         return checked
     usage = firmware.layout.nvs.usage()
@@ -219,24 +276,41 @@ def _sdkconfig_beside(path: Path) -> Path | None:
     return None
 
 
-def _checked(path: Path, kind: str, grouped: Grouped, now: datetime, limits: Limits) -> Checked:
+def _checked(
+    path: Path,
+    kind: str,
+    grouped: Grouped,
+    now: datetime,
+    limits: Limits,
+    others: Sequence[CollectedItem] = (),
+) -> Checked:
     from esp_at_tools.pki.collection import CollectionFinding, chains, check_collection
     from esp_at_tools.settings.pki_fit import check_room, measure
 
     items = grouped.items
-    found = [*grouped.findings, *check_collection(items, now=now, tls=limits.tls)]
+    found = [*grouped.findings, *check_collection(items, now=now, tls=limits.tls, others=others)]
     room = None
     if kind in ("folder", "files") and any(item.role_is_official for item in items):
         room = measure(items)
         found += [CollectionFinding(kind, each) for each in check_room(items)]
     if not items and not found:
         what = "holds no certificates or keys" if kind != "files" else "is no certificate or key"
+        if grouped.firmware:
+            raise InputError(
+                f"{path}: {what}, and {are_firmware(grouped.firmware)}", "give them by themselves"
+            )
         raise InputError(f"{path}: {what}", "give a firmware, files, or a folder that has some")
     found = [each for level in LEVELS for each in found if each.finding.level == level]
     infos = {(item.name, item.kind): info for item in items if (info := _info(item)) is not None}
     return Checked(
-        path, str(path), kind, items, found, chains(items), infos, room, limits.path, grouped.passed_over
-    )
+        path, str(path), kind, items, found, chains(items, others), infos, room, limits.path,
+        grouped.passed_over, grouped.firmware,
+    )  # fmt: skip
+
+
+def are_firmware(count: int) -> str:
+    """Say how many files of a folder are firmware."""
+    return f"{count} files are firmware" if count > 1 else "1 file is firmware"
 
 
 def _info(item: CollectedItem) -> PkiInfo | None:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 from esp_at_tools.cli.common import Output, is_terminal, say
 from esp_at_tools.cli.inspect_view import clean, common_name
+from esp_at_tools.cli.pki_inputs import are_firmware
 from esp_at_tools.pki.items import LEVELS
+from esp_at_tools.pki.names import listed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,10 +27,12 @@ _SIGNS = {"error": "✗", "warning": "!", "info": "·"}
 _PLAIN_SIGNS = {"error": "x", "warning": "!", "info": "-"}
 _STATES = {
     "trusted": "{}",
-    "wrong-signature": "{} did not sign it",
-    "not-an-issuer": "{} may not sign",
-    "unknown-issuer": "not {}",
-    "too-long": "not {}, too far away",
+    "wrong-signature": "not {}: bad signature",
+    "another-key": "not {}: another key",
+    "not-an-issuer": "{}, which may not sign",
+    "path-length": "{}, but the chain is too long",
+    "unknown-issuer": "a CA that is not here",
+    "too-long": "a CA that is too far away",
 }
 
 
@@ -142,14 +146,19 @@ def _what(one: Checked, item: CollectedItem) -> str:
 
 
 def _together(one: Checked, item: CollectedItem) -> Iterator[str]:
-    matches = one.matches(item)
-    if item.kind == "private_key" and matches is not None:
-        yield "its certificate" if matches else "another certificate"
-    for fact in one.chains:
-        if fact.certificate == item.name and fact.chain is not None:
-            yield _STATES[fact.chain.state].format(", ".join(fact.checked_by))
-        elif fact.certificate == item.name:
-            yield "a CA that is not here"
+    if item.kind == "private_key":
+        partner, matches = one.partner(item), one.matches(item)
+        if partner is not None and matches is not None:
+            yield partner.name if matches else f"not {partner.name}"
+    fact = one.facts.get(item.name)
+    if fact is not None and item.kind == "certificate":
+        way = fact.chain
+        if way is None or way.state == "unknown-issuer":
+            info = one.infos.get((item.name, item.kind))
+            alone = info is not None and info.count == 1 and info.subject == info.issuer
+            yield "itself" if alone else _STATES["unknown-issuer"]
+        else:
+            yield _STATES[way.state].format(listed(fact.ends_at) or common_name(way.issuer))
 
 
 def _notes(one: Checked) -> Iterator[str]:
@@ -165,3 +174,6 @@ def _notes(one: Checked) -> Iterator[str]:
     if one.passed_over:
         files = "file is" if one.passed_over == 1 else "files are"
         yield f"{one.passed_over} {files} no certificate or key"
+    if one.firmware:
+        them = "them by themselves" if one.firmware > 1 else "it by itself"
+        yield f"{are_firmware(one.firmware)}: give {them}"

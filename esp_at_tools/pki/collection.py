@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from esp_at_tools.errors import FormatError
-from esp_at_tools.pki.chain import Authorities, Chain, find_chain
+from esp_at_tools.pki.chain import MAX_INTERMEDIATES, Authorities, Chain, find_chain
 from esp_at_tools.pki.checks import Finding, check_item, check_set
 from esp_at_tools.pki.item_checks import Purpose
-from esp_at_tools.pki.items import LEVELS, load
-from esp_at_tools.pki.names import PKI_ITEMS, PKI_SETS, PkiKind
+from esp_at_tools.pki.items import LEVELS, distinguished_names, load
+from esp_at_tools.pki.names import PKI_ITEMS, PKI_SETS, PkiKind, listed
+from esp_at_tools.pki.set_checks import BAD_SIGNATURE, BAD_SIGNATURE_HINT
+from esp_at_tools.pki.signatures import names_key_of, signed_by
 from esp_at_tools.pki.tls_support import OFFICIAL, TlsSupport
 
 if TYPE_CHECKING:
@@ -77,16 +79,19 @@ class ChainFact:
 
     Attributes:
         certificate: the item's name.
-        checked_by: the names of the CA items that the other side would check it with; none where they
-            are not here.
+        checked_by: the names of the CA items that it leads to; none where it leads to none.
         chain: what was found, None where there is nothing to check it with.
-        crossed: whether those items are of another set, for the two sides of ESP-AT's own TLS.
+        crossed: whether the CA items are of another set, for the two sides of ESP-AT's own TLS.
+        ends_at: the names of the CA items that ``chain`` is about, whether it leads there or not.
+        compared: the names of all CA items that the other side could check it with.
     """
 
     certificate: str
     checked_by: tuple[str, ...]
     chain: Chain | None
     crossed: bool
+    ends_at: tuple[str, ...] = ()
+    compared: tuple[str, ...] = ()
 
 
 def purpose_of(role: str) -> Purpose:
@@ -102,6 +107,7 @@ def check_collection(
     now: datetime,
     tls: TlsSupport = OFFICIAL,
     changed: Container[str] | None = None,
+    others: Sequence[CollectedItem] = (),
 ) -> list[CollectionFinding]:
     """Return what every check finds, the worst first.
 
@@ -110,6 +116,7 @@ def check_collection(
         now: the moment at which they should be valid, with a time zone.
         tls: what the firmware accepts.
         changed: the names of those that are judged, alone and with the others; all if None.
+        others: see :func:`chains`.
     """
     judged = [item for item in items if changed is None or item.name in changed]
     found = [
@@ -125,8 +132,10 @@ def check_collection(
             CollectionFinding(role, each) for each in among if role in PKI_SETS or each.id != _INCOMPLETE
         ]
     names = {item.name for item in judged}
-    facts = [fact for fact in chains(items) if not names.isdisjoint((fact.certificate, *fact.checked_by))]
-    found += [CollectionFinding(fact.certificate, each) for fact in facts for each in _of_chain(fact)]
+    for fact in chains(items, others):
+        if not names.isdisjoint((fact.certificate, *fact.compared)):
+            found += [CollectionFinding(fact.certificate, each) for each in _of_chain(fact)]
+    found += _bad_signatures(items, names)
     return [each for level in LEVELS for each in found if each.finding.level == level]
 
 
@@ -151,27 +160,74 @@ def check_one(item: CollectedItem, *, now: datetime, tls: TlsSupport = OFFICIAL)
     )
 
 
-def chains(items: Sequence[CollectedItem]) -> list[ChainFact]:
+def chains(items: Sequence[CollectedItem], others: Sequence[CollectedItem] = ()) -> list[ChainFact]:
     """Return where each certificate leads.
 
     The other side of ``server`` is a client with the CA of a client's set, and the reverse; what checks
     the certificates of the other sets is elsewhere, and has often the same CA as the set.
+
+    Args:
+        items: the certificates and keys.
+        others: from elsewhere, with names of their own: what leads to no authority among the items may lead
+            to one of these.
     """
-    authorities = {item.name: found for item in items if item.kind == "ca" and (found := _certificates(item))}
-    roles = {item.name: item.role for item in items}
-    trusted: dict[tuple[str, ...], Authorities] = {}
+    pools = [_Pool(items)]
+    if others:
+        pools.append(_Pool((*items, *others), mixed=True))
     facts = []
     for item in items:
         chain = _certificates(item) if item.kind == "certificate" else ()
         if chain:
-            wanted = [name for name in authorities if _checks(roles[name], item.role)]
-            wanted = [name for name in wanted if roles[name] in PKI_SETS] or wanted
-            if tuple(wanted) not in trusted:
-                trusted[tuple(wanted)] = Authorities(each for name in wanted for each in authorities[name])
-            way = find_chain(chain, trusted[tuple(wanted)]) if wanted else None
-            crossed = any(roles[name] != item.role for name in wanted)
-            facts.append(ChainFact(item.name, tuple(wanted), way, crossed))
+            found = [pool.fact(item, chain) for pool in pools]
+            facts.append(max(found, key=_weight))  # of several alike, the first
     return facts
+
+
+def _weight(fact: ChainFact) -> int:
+    return 3 if fact.checked_by else 2 if fact.ends_at else bool(fact.compared)
+
+
+class _Pool:
+    """The CA items with which certificates are compared.
+
+    Args:
+        items: what they are among.
+        mixed: whether those without an official name count beside those that have one.
+    """
+
+    def __init__(self, items: Sequence[CollectedItem], *, mixed: bool = False) -> None:
+        """Read them."""
+        self.mixed = mixed
+        self.authorities = {
+            item.name: (item.role, found)
+            for item in items
+            if item.kind == "ca" and (found := _certificates(item))
+        }
+        self.compared: dict[str, tuple[tuple[str, ...], Authorities]] = {}
+
+    def fact(self, item: CollectedItem, chain: Sequence[x509.Certificate]) -> ChainFact:
+        """Say where a certificate leads among those that the other side of its connection has."""
+        role = item.role if item.role in PKI_SETS else ""
+        if role not in self.compared:
+            self.compared[role] = self._of_role(role)
+        compared, trusted = self.compared[role]
+        if not compared:
+            return ChainFact(item.name, (), None, crossed=False)
+        way = find_chain(chain, trusted)
+        about = {*way.ends_at}
+        ends_at = tuple(
+            name for name in compared if about and not about.isdisjoint(self.authorities[name][1])
+        )
+        crossed = any(self.authorities[name][0] != item.role for name in ends_at or compared)
+        checked_by = ends_at if way.state == "trusted" else ()
+        return ChainFact(item.name, checked_by, way, crossed, ends_at, compared)
+
+    def _of_role(self, role: str) -> tuple[tuple[str, ...], Authorities]:
+        wanted = [name for name, (of, _) in self.authorities.items() if _checks(of, role)]
+        official = [name for name in wanted if self.authorities[name][0] in PKI_SETS]
+        compared = tuple(wanted if self.mixed else official or wanted)
+        each_of_them = (each for name in compared for each in self.authorities[name][1])
+        return compared, Authorities(each_of_them, whole=not official)
 
 
 def _checks(role_of_ca: str, role: str) -> bool:
@@ -189,26 +245,82 @@ def _certificates(item: CollectedItem) -> tuple[x509.Certificate, ...]:
         return ()
 
 
+_MAY_NOT = "issue it with an authority that may sign it, or have the CA certificate issued again"
 _BROKEN: Mapping[str, str] = {
-    "wrong-signature": "has the name of its issuer, but did not sign it",
     "not-an-issuer": "signed it, but may not sign certificates",
-    "too-long": "is not reached within 8 intermediate certificates",
+    "path-length": "signed it, but its pathlen allows fewer intermediate certificates below it",
 }
 
 
 def _of_chain(fact: ChainFact) -> Iterator[Finding]:
-    """Return what to say of a chain; of that to the CA of the same set, :func:`check_set` says the rest."""
-    if fact.chain is None or fact.chain.state == "trusted":
+    """Return what to say of a chain; of a CA of the same set that did not sign, :func:`check_set` says it."""
+    way = fact.chain
+    if way is None or way.state == "trusted":
         return
-    names = ", ".join(fact.checked_by)
-    if fact.chain.state in _BROKEN:
-        if not fact.crossed:
-            return
-        message = f"{fact.certificate}: {names} {_BROKEN[fact.chain.state]}"
-        yield Finding("pki-chain", "warning", False, message, "issue it with the authority that checks it")
-    else:
-        message = (
-            f"{fact.certificate}: its issuer {fact.chain.issuer or '(without a name)'} is not in {names}"
-        )
+    which = f"certificate {way.number} of it: " if way.number > 1 else ""
+    names = listed(fact.ends_at) or f"the certificate of {way.issuer or 'its issuer'}"
+    about = f"{fact.certificate}: {which}"
+    if way.state in _BROKEN:
+        yield Finding("pki-chain", "warning", False, f"{about}{names} {_BROKEN[way.state]}", _MAY_NOT)
+    elif way.state == "too-long":
+        message = f"{about}no authority is reached within {MAX_INTERMEDIATES} intermediate certificates"
+        yield Finding("pki-chain", "warning", False, message, "leave out what does not belong to the chain")
+    elif way.state == "wrong-signature":
+        if fact.ends_at and (fact.crossed or way.number > 1):
+            message = f"{about}its signature does not verify with {names}, which has its issuer's name"
+            yield Finding(BAD_SIGNATURE, "warning", False, message, BAD_SIGNATURE_HINT)
+    elif way.state == "unknown-issuer" or fact.crossed:
+        issuer = way.issuer or "(without a name)"
+        message = f"{about}its issuer {issuer} is not in {listed(fact.compared)}"
+        if fact.ends_at:
+            message = f"{about}its issuer {issuer} is not here: {names} has that name and another key"
         hint = "fine where the other side has that authority, which is not here to check it with"
         yield Finding("pki-chain-unknown", "info", False, message, hint)
+
+
+_Named = Mapping[str, Sequence[tuple[str, "x509.Certificate"]]]
+"""Subject → items that hold a certificate of that name."""
+
+
+def _by_subject(items: Iterable[tuple[str, Sequence[x509.Certificate]]]) -> _Named:
+    found: dict[str, list[tuple[str, x509.Certificate]]] = {}
+    for name, certificates in items:
+        for each in certificates:
+            found.setdefault(distinguished_names(each)[0], []).append((name, each))
+    return found
+
+
+def _bad_signatures(items: Sequence[CollectedItem], judged: Container[str]) -> Iterator[CollectionFinding]:
+    """Find certificates that are not signed by the one that they name, in an item or above an authority.
+
+    Above the authority of an item without an official name, the others of that kind are looked at. What
+    stands above a certificate is for :func:`chains`.
+    """
+    loose = {
+        item.name: _certificates(item) for item in items if item.kind == "ca" and item.role not in PKI_SETS
+    }
+    above = _by_subject(loose.items())
+    for item in items:
+        if item.kind != "private_key":
+            for about, finding in _signatures(item, above if item.name in loose else {}):
+                if item.name in judged or about in judged:
+                    yield CollectionFinding(item.name, finding)
+
+
+def _signatures(item: CollectedItem, above: _Named) -> Iterator[tuple[str, Finding]]:
+    """Yield the item that did not sign as well; ``""`` for this one."""
+    own = _certificates(item)
+    for number, certificate in enumerate(own, 1):
+        issuer = distinguished_names(certificate)[1]
+        named = [("its own key" if each == certificate else f"certificate {n} of it", each)
+                 for n, each in enumerate(own, 1) if distinguished_names(each)[0] == issuer]  # fmt: skip
+        others = [(name, each) for name, each in above.get(issuer, ()) if name != item.name]
+        if not issuer or any(signed_by(certificate, each) for _, each in (*named, *others)):
+            continue
+        meant = {name: each for name, each in (*named, *others) if names_key_of(certificate, each)}
+        if meant:
+            which = f"certificate {number} of it: " if len(own) > 1 else ""
+            by = listed([*meant]) + ("" if certificate in meant.values() else ", which has its issuer's name")
+            message = f"{item.name}: {which}its signature does not verify with {by}"
+            finding = Finding(BAD_SIGNATURE, "warning", False, message, BAD_SIGNATURE_HINT)
+            yield next((name for name, _ in others if name in meant), ""), finding

@@ -21,7 +21,7 @@ from esp_at_tools.pki.file_names import item_by_path
 from esp_at_tools.pki.folder import PROFILE_NAME
 from esp_at_tools.pki.items import PkiInfo, describe, load
 from esp_at_tools.pki.names import PKI_ITEMS, PKI_SETS
-from esp_at_tools.pki.sniff import Sniffed, kind_of, list_files, sniff
+from esp_at_tools.pki.sniff import Sniffed, kind_of, list_files, natural, sniff
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -194,7 +194,7 @@ def _by_content(
     }
     files = {name: file.path for name, file in chosen.items() if file is not None}
     _explain_rest(found, leaf, authority, {*files.values()})
-    return Imported(files, sorted(found.left_out, key=lambda each: each.path))
+    return Imported(files, sorted(found.left_out, key=lambda each: natural(each.path)))
 
 
 def _pair(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -288,9 +289,13 @@ def load(data: bytes, name: str, expected: PkiKind | None = None) -> Contents:
         return _from_der(data, name, expected)
     if b"-----BEGIN " in data:
         raise FormatError(f"{name}: a NUL or an unknown label hides its PEM text from the firmware", GIVE)
+    if _BROKEN_LINE.match(data):
+        message = f"{name}: the dashes of its first line are damaged"
+        raise FormatError(message, "export it again, or write five dashes before BEGIN and after the label")
     raise NotPkiError(f"{name}: is neither PEM nor DER", GIVE)
 
 
+_BROKEN_LINE = re.compile(rb"\s{0,64}[-\x80-\xff ]{0,20}BEGIN [A-Z0-9 ]{0,20}(?:CERTIFICATE|PRIVATE KEY)")
 _EC_NAMES = {"secp256r1": "ec256", "secp384r1": "ec384", "secp521r1": "ec521"}
 
 

@@ -6,6 +6,7 @@ esp-at v5.0.1.0). Beside each name stand the option and the short option of at.p
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -78,3 +79,12 @@ PKI_SETS: dict[str, dict[PkiKind, str]] = {}
 """The sets, ``server``, ``client.0``, …: of each, what the item of each kind is called."""
 for _item in PKI_ITEMS.values():
     PKI_SETS.setdefault(_item.role, {})[_item.kind] = _item.name
+
+_MOST_NAMED = 5
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names for a message: all of them, or the first five and how many more there are."""
+    shown = ", ".join(names[:_MOST_NAMED])
+    more = len(names) - _MOST_NAMED
+    return f"{shown} and {more} more" if more > 0 else shown

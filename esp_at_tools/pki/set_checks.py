@@ -12,9 +12,9 @@ from esp_at_tools.pki.items import (
     PkiInfo,
     distinguished_names,
     public_key_sha256,
-    without_warnings,
 )
 from esp_at_tools.pki.names import PkiKind
+from esp_at_tools.pki.signatures import names_key_of, signed_by
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -79,43 +79,55 @@ def _incomplete(pki: PkiSet) -> _Found:
             yield f"there is a {there} but no {missing}", "the firmware needs both to prove who it is"
 
 
+def _of_its_name(pki: PkiSet) -> tuple[list[x509.Certificate], bool]:
+    """Return the authorities that have the name of the certificate's issuer, where none of them signed it.
+
+    Also return whether one of them is the very one that the certificate says issued it.
+    """
+    if pki.ca is None or pki.certificate is None:
+        return [], False
+    first = pki.certificate.certificates[0]
+    issuer = distinguished_names(first)[1]
+    same_name = [each for each in pki.ca.certificates if distinguished_names(each)[0] == issuer]
+    if any(each == first or signed_by(first, each) for each in same_name):
+        return [], False
+    return same_name, any(names_key_of(first, each) for each in same_name)
+
+
+BAD_SIGNATURE = "pki-bad-signature"
+BAD_SIGNATURE_HINT = (
+    "one of the two is damaged, or the authority was made anew under the same name: "
+    "export the certificate again, or have it issued again"
+)
+
+
+def _bad_signature(pki: PkiSet) -> _Found:
+    """Find a certificate that was damaged, or an authority that was made anew under its name."""
+    if _of_its_name(pki)[1]:
+        yield (
+            "the certificate's signature does not verify with the CA certificate of its issuer's name",
+            BAD_SIGNATURE_HINT,
+        )
+
+
 def _wrong_issuer(pki: PkiSet) -> _Found:
-    """Find an authority of the right name that did not sign the certificate, as after making a CA anew.
+    """Find another authority of the right name.
 
     It is only told: the CA of a set is there to check the peer, whose issuer may be another one. In
     the official MQTT set both are called the same.
     """
-    if pki.ca is None or pki.certificate is None:
-        return
-    first = pki.certificate.certificates[0]
-    issuer = distinguished_names(first)[1]
-    same_name = [
-        authority for authority in pki.ca.certificates if distinguished_names(authority)[0] == issuer
-    ]
-    if same_name and not any(signed_by(first, authority) for authority in same_name):
+    same_name, meant = _of_its_name(pki)
+    if same_name and not meant:
         yield (
             "the CA certificate has the name of the certificate's issuer, but did not sign it",
             "give the CA certificate that belongs to it, if that is the one meant",
         )
 
 
-def signed_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
-    """Tell whether a key of ``authority`` signed a certificate; what cannot be told counts as yes."""
-    from cryptography.exceptions import InvalidSignature
-
-    try:
-        with without_warnings():
-            certificate.verify_directly_issued_by(authority)
-    except InvalidSignature:
-        return False
-    except Exception:  # noqa: BLE001 - a key or signature that the library does not know proves nothing
-        return True
-    return True
-
-
 SET_CHECKS = (
     SetCheck("pki-mismatch", "error", True, _mismatch),
     SetCheck("pki-incomplete-set", "warning", False, _incomplete),
+    SetCheck(BAD_SIGNATURE, "warning", False, _bad_signature),
     SetCheck("pki-wrong-issuer", "info", False, _wrong_issuer),
 )
 """Every check of a set, worst first."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from esp_at_tools.pki.names import PkiKind
 
 MAX_FILES = 2000
 """Most files of a folder that are looked at: more than any folder of certificates has."""
+
+_NUMBER = re.compile(r"([0-9]{1,18})")
 
 
 @dataclass(frozen=True)
@@ -76,8 +79,14 @@ def kind_of(found: Sniffed) -> PkiKind:
     return info.kind
 
 
+def natural(path: Path) -> list[tuple[int, int, str]]:
+    """Return what to sort paths by, so that ``d12.crt`` comes before ``d102.crt``."""
+    parts = _NUMBER.split(path.as_posix())
+    return [(1, int(text), text) if place % 2 else (0, 0, text) for place, text in enumerate(parts)]
+
+
 def list_files(folder: Path, depth: int = 1) -> list[Path]:
-    """Return the files of a folder and of its folders, ``depth`` levels down, in the order of their names.
+    """Return the files of a folder and of its folders, ``depth`` levels down, in natural order.
 
     Hidden ones and those that a killed run has left are passed over.
 
@@ -85,7 +94,7 @@ def list_files(folder: Path, depth: int = 1) -> list[Path]:
         InputError: it is no folder, cannot be read, or holds more than :data:`MAX_FILES` files.
     """
     try:
-        entries = sorted(folder.iterdir(), key=lambda path: path.name)
+        entries = sorted(folder.iterdir(), key=lambda path: natural(Path(path.name)))
     except NotADirectoryError:
         raise InputError(
             f"{folder}: is not a folder", "give the folder of the certificates and keys"

@@ -246,15 +246,38 @@ def test_parts_that_could_not_begin_leave_no_partial_clone(wanted: Wanted) -> No
     assert "partial" in git(own.folder, "config", "--list", "--local"), "that goes on"
 
 
-def test_a_fetch_that_broke_off_goes_on_in_parts(standin: StandIn, wanted: Wanted, monkeypatch) -> None:
-    follow, run = Git.follow, Git.run
-    parts: list[tuple[str, ...]] = []
+def test_a_server_that_gives_no_parts_is_not_asked_for_them_for_ever(wanted: Wanted, monkeypatch) -> None:
+    run = Git.run
 
-    def broken_follow(git: Git, *args: str, line: Callable[[str], None]) -> None:
+    def refuse(git: Git, *args: str) -> str:
+        if "--filter=blob:none" in args:
+            raise git.failure(args, 128, "fatal: remote error: upload-pack: not our ref 0123456789")
+        return run(git, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Git, "run", refuse)
+        patch.setattr(Git, "follow", breaking_off(Git.follow))
+        with pytest.raises(ExternalToolError, match="not our ref"):
+            idf.obtain(wanted, SILENT)
+    assert not wanted.partial.exists()
+    assert idf.obtain(wanted, SILENT) == "cloned"
+
+
+def breaking_off(follow: Callable[..., None]) -> Callable[..., None]:
+    """Return ``Git.follow`` over a connection that breaks off in fetches of everything."""
+
+    def broken(git: Git, *args: str, line: Callable[[str], None]) -> None:
         if args[0] == "fetch" and "--filter=blob:none" not in args:
             write(git.folder / ".git/objects/pack/tmp_pack_x", "half a pack")
             raise git.failure(args, 128, "fetch-pack: unexpected disconnect while reading sideband packet")
         follow(git, *args, line=line)
+
+    return broken
+
+
+def test_a_fetch_that_broke_off_goes_on_in_parts(standin: StandIn, wanted: Wanted, monkeypatch) -> None:
+    run = Git.run
+    parts: list[tuple[str, ...]] = []
 
     def broken_run(git: Git, *args: str) -> str:
         if "--filter=blob:none" in args:
@@ -263,7 +286,7 @@ def test_a_fetch_that_broke_off_goes_on_in_parts(standin: StandIn, wanted: Wante
                 raise git.failure(args, 128, "fatal: early EOF")
         return run(git, *args)
 
-    monkeypatch.setattr(Git, "follow", broken_follow)
+    monkeypatch.setattr(Git, "follow", breaking_off(Git.follow))
     monkeypatch.setattr(Git, "run", broken_run)
     monkeypatch.setattr("esp_at_tools.workspace.fetch_parts._PART", 2)
     with pytest.raises(ExternalToolError, match="early EOF"):

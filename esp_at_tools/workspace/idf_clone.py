@@ -35,6 +35,8 @@ _NO_NETWORK = re.compile(
     rf"Could not resolve host|Connection refused|Failed to connect|No space left|{_BROKEN_OFF.pattern}"
 )
 """What git says where another way of asking would not help either."""
+_REFUSED = re.compile(r"not our ref|unadvertised object|not allow")
+"""What git says of a server that gives no single files."""
 _LOCK = "esp-at-tool.lock"
 _LOCAL = ("-c", "protocol.file.allow=always")
 """Lets submodules come from this machine, where the repository itself does."""
@@ -81,7 +83,7 @@ def _tidied(git: Git, wanted: Wanted) -> Iterator[None]:
     try:
         yield
     except EspAtError:
-        if not git.has_commit(wanted.commit):
+        if git.folder.is_dir() and not git.has_commit(wanted.commit):
             shutil.rmtree(git.folder, ignore_errors=True)
         raise
 
@@ -185,7 +187,12 @@ def _fetch(git: Git, wanted: Wanted, follow: Follow) -> None:
             f"{without_credentials(wanted.repository)}: {reference} has no commit {wanted.commit}",
             "check IDF_VERSION; a mirror may not have it yet",
         )
-    finish_parts(git, wanted.commit, follow.line)
+    try:
+        finish_parts(git, wanted.commit, follow.line)
+    except ExternalToolError as error:
+        if _REFUSED.search(error.message):  # nor would it give them the next time
+            shutil.rmtree(git.folder, ignore_errors=True)
+        raise
     if not wanted.whole:
         _fetch_tag(git, wanted, follow)
 

@@ -47,6 +47,24 @@ def amazon(number: int, own: str) -> bytes:
     return made.pem(builder.sign(made.key(own), hashes.SHA256()))
 
 
+DIGICERT = ("US", "DigiCert Inc", "www.digicert.com", "DigiCert Global Root G2")
+BALTIMORE = ("IE", "Baltimore", "CyberTrust", "Baltimore CyberTrust Root")
+
+
+def public(parts: tuple[str, str, str, str]) -> bytes:
+    """A root with the name of a public one."""
+    from cryptography.hazmat.primitives import hashes
+
+    kinds = (NameOID.COUNTRY_NAME, NameOID.ORGANIZATION_NAME, NameOID.ORGANIZATIONAL_UNIT_NAME,
+             NameOID.COMMON_NAME)  # fmt: skip
+    subject = x509.Name([x509.NameAttribute(kind, text) for kind, text in zip(kinds, parts, strict=True)])
+    own = f"p256:{parts[-1]}"
+    since, until = made.NOW - made.DAY, made.NOW + 3000 * made.DAY
+    builder = x509.CertificateBuilder(subject, subject, made.key(own).public_key(), 7, since, until)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    return made.pem(builder.sign(made.key(own), hashes.SHA256()))
+
+
 def p12(password: bytes = b"x") -> bytes:
     return pkcs12.serialize_key_and_certificates(
         b"x", made.key("p256:device"), DEVICE, None, BestAvailableEncryption(password)
@@ -112,10 +130,30 @@ FOLDERS = {
     "Mosquitto": (MOSQUITTO, {}, ("ca.crt", "client.crt", "client.key")),
     "EMQX, for a client": (EMQX, {}, ("ca.crt", "client.crt", "client.key")),
     "HiveMQ": ({"isrgrootx1.pem": made.pem(ROOT)}, {}, ("isrgrootx1.pem", None, None)),
-    "a certificate's authority": (
-        {"a.pem": made.pem(ROOT), "b.pem": made.pem(CLOUD), "c.crt": made.pem(DEVICE), "c.key": DEVICE_KEY},
+    "AWS, one root of several": (
+        {**AWS, "mine.pem": made.pem(CLOUD), "0.crt": made.pem(made.root("z", "p256:z"))},
         {},
-        ("b.pem", "c.crt", "c.key"),
+        ("AmazonRootCA1.pem", "0a1b2c-certificate.pem.crt", "0a1b2c-private.pem.key"),
+    ),
+    "Azure, with the server's root": (
+        {**AZURE, "certs/DigiCertGlobalRootG2.crt.pem": public(DIGICERT)},
+        {},
+        (
+            "certs/DigiCertGlobalRootG2.crt.pem",
+            "certs/new-device-full-chain.cert.pem",
+            "private/new-device.key.pem",
+        ),
+    ),
+    "Azure, with its old root": (
+        {
+            "a.pem": made.pem(CLOUD),
+            "b.pem": public(BALTIMORE),
+            "g.pem": public(DIGICERT),
+            "c.crt": made.pem(DEVICE),
+            "c.key": DEVICE_KEY,
+        },
+        {},
+        ("g.pem", "c.crt", "c.key"),
     ),
     "Let's Encrypt": (LETS_ENCRYPT, {"role": "server"}, ("chain.pem", "fullchain.pem", "privkey.pem")),
     "one file": (
@@ -229,12 +267,46 @@ PROBLEMS = {
         ["a.pem: CN=broker", "b.pem"],
         "--ca",
     ),
-    "PKCS#12": ({"device.p12": p12()}, {}, ["device.p12 is PKCS#12"], "openssl pkcs12 -in device.p12"),
+    "a device's authority, and another": (
+        {"a.pem": made.pem(ROOT), "b.pem": made.pem(CLOUD), "c.crt": made.pem(DEVICE), "c.key": DEVICE_KEY},
+        {},
+        ["2 CA certificates, and it is not clear which is meant", "a.pem: CN=broker", "b.pem: CN=cloud"],
+        "--ca names the one that is to be trusted, such as --ca",
+    ),
+    "what checks the clients of a server": (
+        {"a.pem": public(DIGICERT), "b.pem": made.pem(CLOUD), "c.crt": made.pem(DEVICE), "c.key": DEVICE_KEY},
+        {"role": "server"},
+        ["2 CA certificates, and it is not clear which is meant"],
+        "--ca",
+    ),
+    "six authorities": (
+        {f"{name}.pem": made.pem(made.root(name, f"p256:{name}")) for name in "abcdef"},
+        {},
+        ["6 CA certificates, and it is not clear which is meant", "f.pem: CN=f"],
+        "--ca",
+    ),
+    "six authorities, one of which signed itself": (
+        {"a.pem": made.pem(ROOT)}
+        | {
+            f"{name}.pem": made.pem(made.issue(name, f"root of {name}", own=f"p256:{name}", ca=True))
+            for name in "bcdef"
+        },
+        {},
+        ["6 CA certificates, and it is not clear which is meant", "f.pem: CN=f"],
+        "--ca",
+    ),
+    "roots of two clouds": (
+        {"a.pem": amazon(1, "p256:a1"), "b.pem": public(DIGICERT)},
+        {},
+        ["2 CA certificates of servers", "a.pem: CN=Amazon Root CA 1"],
+        "--ca",
+    ),
+    "PKCS#12": ({"device.p12": p12()}, {}, ["device.p12 is PKCS#12"], "take it apart: openssl pkcs12 -in "),
     "PKCS#12 and a CA": (
         {"device.p12": p12(), "ca.pem": made.pem(ROOT)},
         {},
-        ["device.p12: is PKCS#12"],
-        "openssl pkcs12 -in device.p12 -nocerts",
+        ["device.p12: is PKCS#12, so its key cannot be used as it is"],
+        "device.p12 -nocerts",
     ),
     "a key store": (
         {"k.jks": b"\xfe\xed\xfe\xed\0\0\0\2"},
@@ -246,7 +318,7 @@ PROBLEMS = {
         {"c.crt": made.pem(DEVICE), "c.key": LOCKED},
         {},
         ["c.key: is a key that needs a password"],
-        "openssl pkey -in c.key -out c.decrypted.key",
+        "c.decrypted.key",
     ),
     "no key": (
         {"c.crt": made.pem(DEVICE)},

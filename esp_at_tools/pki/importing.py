@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from esp_at_tools.errors import FormatError, InputError
-from esp_at_tools.pki.chain import Authorities, find_chain
 from esp_at_tools.pki.collection import CollectedItem, purpose_of
 from esp_at_tools.pki.extension_checks import suits
 from esp_at_tools.pki.file_names import item_by_path
 from esp_at_tools.pki.folder import PROFILE_NAME
 from esp_at_tools.pki.items import PkiInfo, describe, load
-from esp_at_tools.pki.names import PKI_ITEMS, PKI_SETS
+from esp_at_tools.pki.names import PKI_ITEMS, PKI_SETS, listed
+from esp_at_tools.pki.signatures import signed_by
 from esp_at_tools.pki.sniff import Sniffed, kind_of, list_files, natural, sniff
 
 if TYPE_CHECKING:
@@ -32,8 +33,31 @@ DEFAULT_ROLE = "mqtt"
 _DEPTH = 3
 _MAX_LISTED = 20
 _CONVERTERS = ("openssl", "keytool", "ssh-keygen", "puttygen")
-_PREFERRED_AUTHORITIES = ("CN=Amazon Root CA 1,O=Amazon,C=US",)
-"""Where a folder has several authorities, the one of these: AWS has one for EC servers too."""
+_AWS = "CN=Amazon Root CA 1,O=Amazon,C=US"
+_DIGICERT = "OU=www.digicert.com,O=DigiCert Inc,C=US"
+_LETS_ENCRYPT = "O=Internet Security Research Group,C=US"
+_GOOGLE = "O=Google Trust Services LLC,C=US"
+_AZURE = f"CN=DigiCert Global Root G2,{_DIGICERT}"
+_PUBLIC_ROOTS = {
+    _AWS: _AWS,
+    **{f"CN=Amazon Root CA {number},O=Amazon,C=US": _AWS for number in (2, 3, 4)},
+    _AZURE: _AZURE,
+    f"CN=DigiCert Global Root CA,{_DIGICERT}": _AZURE,
+    f"CN=DigiCert Global Root G3,{_DIGICERT}": _AZURE,
+    "CN=Baltimore CyberTrust Root,OU=CyberTrust,O=Baltimore,C=IE": _AZURE,
+    "CN=Microsoft RSA Root Certificate Authority 2017,O=Microsoft Corporation,C=US": _AZURE,
+    "CN=Microsoft ECC Root Certificate Authority 2017,O=Microsoft Corporation,C=US": _AZURE,
+    f"CN=ISRG Root X1,{_LETS_ENCRYPT}": f"CN=ISRG Root X1,{_LETS_ENCRYPT}",
+    f"CN=ISRG Root X2,{_LETS_ENCRYPT}": f"CN=ISRG Root X1,{_LETS_ENCRYPT}",
+    "CN=GlobalSign Root CA,OU=Root CA,O=GlobalSign nv-sa,C=BE": "",
+    "CN=GlobalSign,O=GlobalSign,OU=GlobalSign Root CA - R3": "",
+    **{f"CN=GTS Root R{number},{_GOOGLE}": f"CN=GTS Root R1,{_GOOGLE}" for number in (1, 2, 3, 4)},
+    "CN=USERTrust RSA Certification Authority,O=The USERTRUST Network,L=Jersey City,ST=New Jersey,C=US": "",
+}
+"""Public roots that the servers of clouds and brokers have, by subject → which of a provider's is meant.
+
+AWS hands out a root for EC servers as well; the servers of Azure IoT moved to DigiCert Global Root G2.
+"""
 
 
 @dataclass(frozen=True)
@@ -144,9 +168,9 @@ def _sort(folder: Path, files: Iterable[Sniffed]) -> _Sorted:
             group = found.authorities if kind_of(file) == "ca" else found.leaves
             group.append(file)
     if not (found.leaves or found.authorities or found.keys):
-        listed = [f"{each.path.name} {each.reason}" for each in found.left_out if each.hint]
+        problems = [f"{_name(each.path, folder)} {each.reason}" for each in found.left_out if each.hint]
         hints = list(dict.fromkeys(each.hint for each in found.left_out if each.hint))
-        what = f": {'; '.join(listed[:5])}" if listed else ""
+        what = f": {listed(problems)}" if problems else ""
         hint = "; ".join(hints[:3]) or "give the folder of the certificates and keys, unpacked"
         raise InputError(f"{folder}: holds no certificate or key that can be used{what}", hint)
     return found
@@ -160,8 +184,9 @@ def _sort_key(found: _Sorted, file: Sniffed) -> None:
         found.leave(file.path, error.message, error.hint)
         return
     if contents.encrypted:
-        output = file.path.with_suffix(".decrypted.key").name
-        hint = f"openssl pkey -in {file.path.name} -out {output}"
+        output = file.path.with_suffix(".decrypted.key")
+        command = f"openssl pkey -in {shlex.quote(str(file.path))} -out {shlex.quote(str(output))}"
+        hint = f"take the password off: {command}"
         reason = "is a key that needs a password, which the firmware does not have"
         found.leave(file.path, reason, hint, convertible=True)
         return
@@ -186,7 +211,7 @@ def _by_content(
     folder: Path, found: _Sorted, role: str, certificate: Path | None, ca: Path | None
 ) -> Imported:
     leaf, key = _pair(folder, found, role, certificate)
-    authority = _authority(folder, found, leaf, ca)
+    authority = _authority(folder, found, leaf, ca, role)
     chosen = {
         PKI_SETS[role]["ca"]: authority,
         PKI_SETS[role]["certificate"]: leaf,
@@ -228,11 +253,11 @@ def _without_key(folder: Path, found: _Sorted, candidates: list[Sniffed]) -> tup
     """Say what is missing, unless there is nothing but authorities, which is enough to check a server."""
     for each in found.left_out:
         if each.convertible:
-            raise InputError(f"{each.path}: {each.reason}", f"convert it first: {each.hint}")
+            raise InputError(f"{each.path}: {each.reason}, so its key cannot be used as it is", each.hint)
     if candidates:
-        names = ", ".join(_name(each.path, folder) for each in _distinct(candidates))
+        names = listed([_name(each.path, folder) for each in _distinct(candidates)])
         if found.keys:
-            keys = ", ".join(_name(key.file.path, folder) for key in found.keys)
+            keys = listed([_name(key.file.path, folder) for key in found.keys])
             message = f"{folder}: no key in it belongs to {names}: not {keys}"
             raise InputError(message, "give the key that was made with the certificate")
         hint = "put the private key that was made with it into the folder"
@@ -246,32 +271,35 @@ def _without_key(folder: Path, found: _Sorted, candidates: list[Sniffed]) -> tup
     return None, None
 
 
-def _authority(folder: Path, found: _Sorted, leaf: Sniffed | None, wanted: Path | None) -> Sniffed | None:
+def _authority(
+    folder: Path, found: _Sorted, leaf: Sniffed | None, wanted: Path | None, role: str
+) -> Sniffed | None:
     """Return the CA certificate with which the device will check its peer."""
     if wanted is not None:
         return _chosen(wanted, folder, [*found.authorities, *found.leaves], "--ca")
     candidates = _distinct([each for each in found.authorities if each is not leaf])
-    roots = [each for each in candidates if _is_root(each)]
-    tests: tuple[Callable[[Sniffed], bool], ...] = (
-        lambda each: leaf is not None and _leads(leaf, each, candidates),
-        lambda each: each.info is not None and each.info.subject in _PREFERRED_AUTHORITIES,
-    )
-    candidates = roots or candidates
-    for test in tests:
-        passed = [each for each in candidates if test(each)]
-        if len(candidates) > 1 and len(passed) == 1:
-            candidates = passed
-    if len(candidates) > 1:
-        raise _ambiguous(folder, candidates, "CA certificates", "--ca")
-    return candidates[0] if candidates else None
+    public = [each for each in candidates if each.info is not None and each.info.subject in _PUBLIC_ROOTS]
+    if public and role != "server":  # the authority of a server's set is that of its clients
+        meant = {_PUBLIC_ROOTS[each.info.subject] or each.info.subject for each in public if each.info}
+        best = [each for each in public if each.info and {each.info.subject} == meant] or public
+        if len(best) > 1:
+            raise _ambiguous(folder, best, "CA certificates of servers", "--ca")
+        return best[0]
+    tops = [each for each in candidates if not any(_issued(each, other) for other in candidates)]
+    tops = tops or candidates
+    if len(tops) > 1:
+        raise _ambiguous(folder, tops, "CA certificates", "--ca", "the one that is to be trusted")
+    return tops[0] if tops else None
 
 
-def _leads(leaf: Sniffed, authority: Sniffed, others: Sequence[Sniffed]) -> bool:
-    if leaf.contents is None or authority.contents is None:
+def _issued(file: Sniffed, other: Sniffed) -> bool:
+    """Tell whether another authority stands above one."""
+    below, above = _first_of(file), _first_of(other)
+    if below is None or above is None or below == above or file.info is None or other.info is None:
         return False
-    between = [each for other in others if other.contents for each in other.contents.certificates]
-    chain = [*leaf.contents.certificates, *between]
-    return find_chain(chain, Authorities(authority.contents.certificates)).state == "trusted"
+    if file.info.subject == file.info.issuer or file.info.issuer != other.info.subject:
+        return False
+    return signed_by(below, above)
 
 
 def _explain_rest(found: _Sorted, leaf: Sniffed | None, authority: Sniffed | None, used: set[Path]) -> None:
@@ -308,10 +336,6 @@ def _print_of(file: Sniffed) -> str:
     return file.info.public_key_sha256 if file.info else ""
 
 
-def _is_root(file: Sniffed) -> bool:
-    return file.info is not None and file.info.subject == file.info.issuer
-
-
 def _distinct(files: Sequence[Sniffed]) -> list[Sniffed]:
     """Return one file per certificate: the one with its chain, in PEM."""
     best: dict[x509.Certificate, Sniffed] = {}
@@ -338,12 +362,13 @@ def _chosen(path: Path, folder: Path, files: Iterable[Sniffed], option: str) -> 
     raise InputError(f"{option} {path}: is no certificate in the folder", hint)
 
 
-def _ambiguous(folder: Path, files: Sequence[Sniffed], what: str, option: str) -> InputError:
+def _ambiguous(folder: Path, files: Sequence[Sniffed], what: str, option: str, meant: str = "") -> InputError:
     shown = files[:_MAX_LISTED]
-    listed = "".join(f"\n  {_name(each.path, folder)}: {_about(each.info)}" for each in shown if each.info)
-    listed += f"\n  and {len(files) - len(shown)} more" if len(files) > len(shown) else ""
-    message = f"{folder}: holds {len(files)} {what}, and it is not clear which is meant:{listed}"
-    return InputError(message, f"{option} {files[0].path} takes that one")
+    lines = "".join(f"\n  {_name(each.path, folder)}: {_about(each.info)}" for each in shown if each.info)
+    lines += f"\n  and {len(files) - len(shown)} more" if len(files) > len(shown) else ""
+    message = f"{folder}: holds {len(files)} {what}, and it is not clear which is meant:{lines}"
+    names = f"{option} names {meant}, such as" if meant else "this takes one:"
+    return InputError(message, f"{names} {option} {shlex.quote(str(files[0].path))}")
 
 
 def _about(info: PkiInfo) -> str:

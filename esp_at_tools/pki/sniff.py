@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -61,7 +62,7 @@ def sniff(path: Path) -> Sniffed:
         return Sniffed(path, data, None, None, _bare(error, path), error.hint, related=False)
     except FormatError as error:
         foreign = isinstance(error, ForeignPkiError)
-        hint = error.hint.replace("FILE", path.name)
+        hint = error.hint.replace("FILE", shlex.quote(str(path)))
         return Sniffed(path, data, None, None, _bare(error, path), hint, foreign=foreign)
 
 

@@ -141,10 +141,12 @@ def test_processes_that_are_not_needed_any_more_run_no_handlers_of_the_one_that_
 @LINUX_ONLY
 def test_a_thread_that_python_does_not_know_of_counts(monkeypatch):
     monkeypatch.setattr(threading, "active_count", lambda: 1)
-    assert worker._start_method() == "fork"
     listdir = os.listdir
-    monkeypatch.setattr(os, "listdir", lambda path: ["1", "2"] if "task" in str(path) else listdir(path))
-    assert worker._start_method() == "spawn"
+    for threads, method in ((["1"], "fork"), (["1", "2"], "spawn")):
+        monkeypatch.setattr(
+            os, "listdir", lambda path, now=threads: now if "task" in str(path) else listdir(path)
+        )
+        assert worker._start_method() == method
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

@@ -349,7 +349,7 @@ def test_its_configuration_is_made(cli, shared, tmp_path):
         (["--module", "ESP32C3/MINI-1", "--dir", "nowhere"], "nowhere"),
         (["--module", "ESP32C3/MINI-1", "-o", "no/where"], "does not exist"),
         (["--all", "-o", "no/where"], "does not exist"),
-        (["--all", "-j", "0"], "-j 0"),
+        (["--all", "-j", "0"], "--jobs 0"),
         (["--source", "release", "--all"], "one module"),
         (["--source", "release", "--silence"], "--silence"),
         (["--source", "release", "-o", "release"], "--output"),

@@ -373,3 +373,123 @@ def test_damaged_files_never_fail(data):
 
 def test_groups_of_an_empty_folder(tmp_path):
     assert (list(group_folder(tmp_path).items), list(group_files([]).items)) == ([], [])
+
+
+# --- folders of many devices, and of other things ------------------------------------------------------
+
+
+def many(count: int) -> dict[str, bytes]:
+    """The certificates and keys of devices: ``d1.crt``, ``d1.key``, …"""
+    files = {}
+    for number in range(1, count + 1):
+        own = f"p256:d{number}"
+        files |= {
+            f"d{number}.crt": made.pem(made.issue(f"d{number}", own=own)),
+            f"d{number}.key": made.key_pem(own),
+        }
+    return files
+
+
+def test_firmware_in_a_folder_is_named_as_such(cli, tmp_path):
+    extra = "mqtt_ca,namespace,,\nmqtt_ca,file,binary,ca.pem\n"
+    fill(tmp_path, {"ca.pem": ROOT})
+    nvs = builders.generate(builders.mfg_csv(extra), folder=tmp_path)
+    parts = {f"out/{number}.bin": nvs for number in range(7)}
+    folder = fill(tmp_path / "x", {**parts, "out/image.bin": builders.image(), "c.pem": LEAF})
+    document = checked(cli, folder)
+    assert document["inputs"][0]["firmware"] == 8
+    assert document["findings"] == []
+    assert "8 files are firmware: give them by themselves" in cli("pki", "check", folder).out
+    alone = cli("pki", "check", folder / "out")
+    assert alone.status == 2
+    assert "holds no certificates or keys, and 8 files are firmware" in alone.err
+    assert [item["name"] for item in checked(cli, folder / "out" / "3.bin")["items"]] == ["mqtt_ca"]
+
+
+def test_long_lists_of_names_are_cut(cli, tmp_path):
+    files = {name: data.rstrip() for name, data in many(8).items()}
+    done = cli("pki", "check", fill(tmp_path, files), "--at", NOW)
+    assert "d1.crt, d2.crt, d3.crt, d4.crt, d5.crt and 11 more: has no line end" in done.out
+    assert done.out.splitlines()[-1].endswith("16 warnings")
+
+
+def test_numbers_in_names_are_sorted_by_value(cli, tmp_path):
+    files = {f"{number}.pem": LEAF for number in (102, 12, 3)}
+    folder = fill(tmp_path, files)
+    assert [item["name"] for item in checked(cli, folder)["items"]] == ["3.pem", "12.pem", "102.pem"]
+    given = [folder / name for name in files]
+    assert [Path(item["name"]).stem for item in checked(cli, *given)["items"]] == ["3", "12", "102"]
+
+
+def test_the_arguments_of_one_call_are_one_pool_of_authorities(cli, tmp_path):
+    fill(tmp_path, {"certs/d.crt": LEAF, "certs/mqtt_cert.pem": LEAF, "ca/ca.pem": ROOT})
+    ca = str(tmp_path / "ca" / "ca.pem")
+    for other in ("ca", "ca/ca.pem"):
+        for words in ((tmp_path / "certs", tmp_path / other), (tmp_path / other, tmp_path / "certs")):
+            found = {item["name"]: item for item in checked(cli, *words)["items"]}
+            assert (found["d.crt"]["chain"], found["d.crt"]["checked_by"]) == ("trusted", [ca])
+            assert (found["mqtt_cert"]["chain"], found["mqtt_cert"]["checked_by"]) == ("trusted", [ca])
+    assert "the CA certificates of all arguments" in " ".join(cli("pki", "check", "--help").out.split())
+
+
+def test_what_is_alone_among_pairs(cli, tmp_path):
+    files = many(3)
+    del files["d2.key"]
+    files["z.key"] = made.key_pem("p256:z")
+    files["copy.pem"] = files["d1.crt"]
+    found = {each for each in ids(checked(cli, fill(tmp_path, files))) if each[1] == "pki-unpaired"}
+    assert found == {("d2.crt", "pki-unpaired"), ("z.key", "pki-unpaired")}
+    done = cli("pki", "check", tmp_path, "-v", "--at", NOW)
+    assert "d2.crt: its private key is not among the files" in done.out
+    assert "z.key: its certificate is not among the files" in done.out
+
+
+def test_an_empty_date_is_none(cli, tmp_path):
+    fill(tmp_path, {"ca.pem": ROOT})
+    done = cli("pki", "check", tmp_path / "ca.pem", "--at", "")
+    assert (done.status, "--at '': is not a date" in done.err) == (2, True)
+
+
+def test_quiet_lines_say_which_file_and_what_to_do(cli, tmp_path):
+    old = made.pem(made.issue(days=(-9, -1)))
+    files = {"a/old.crt": old, "a/mqtt_cert.pem": old, "a/sub/cut.pem": LEAF[:200]}
+    folder = fill(tmp_path, files) / "a"
+    lines = cli("pki", "check", "-q", folder, "--at", NOW).err.splitlines()
+    assert any(f"{folder}/mqtt_cert.pem, {folder}/old.crt: expired on 2026-05-31" in line
+               and line.endswith("(give one that is valid)") for line in lines), lines  # fmt: skip
+    assert any(line.startswith(f"error: {folder}/sub/cut.pem: ") for line in lines), lines
+    assert any(line.startswith(f"warning: {folder}: mqtt: there is a certificate") for line in lines), lines
+
+
+def test_counts_agree(cli, tmp_path):
+    folder = fill(tmp_path, {name: data.replace(b"\n", b"\r\n") for name, data in many(6).items()})
+    done = cli("pki", "check", folder, "--at", NOW)
+    infos = checked(cli, folder)["summary"]["info"]
+    assert infos == 12
+    assert f"{infos} more worth knowing: -v tells" in done.out
+    assert done.out.splitlines()[-1].endswith(f"{infos} infos")
+
+
+def test_a_profile_is_no_certificate(cli, tmp_path):
+    folder = fill(tmp_path, {"ca.pem": ROOT, "profile.yaml": b"pki: {}\n"})
+    assert checked(cli, folder)["inputs"][0]["passed_over"] == 0
+    assert checked(cli, *folder.iterdir())["findings"] == []
+
+
+def test_dates_that_are_interchanged(cli, tmp_path):
+    from cryptography import x509
+
+    sound = made.issue(days=(-9, 90))
+    dates = [
+        f"{date:%y%m%d%H%M%SZ}".encode() for date in (sound.not_valid_before_utc, sound.not_valid_after_utc)
+    ]
+    data = made.der(sound)
+    swapped = data.replace(dates[0], b"#" * 13).replace(dates[1], dates[0]).replace(b"#" * 13, dates[1])
+    fill(tmp_path, {"c.pem": made.pem(x509.load_der_x509_certificate(swapped))})
+    for date in ("2026-05-01", NOW, "2030-01-01"):
+        document = json.loads(cli("pki", "check", tmp_path / "c.pem", "--at", date, "--json").out)
+        (found,) = document["findings"]
+        assert (found["id"], found["level"]) == ("pki-expired", "error")
+        assert (
+            "is valid at no time: it ends on 2026-05-23, before it begins on 2026-08-30" in found["message"]
+        )

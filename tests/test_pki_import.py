@@ -301,7 +301,12 @@ PROBLEMS = {
         ["2 CA certificates of servers", "a.pem: CN=Amazon Root CA 1"],
         "--ca",
     ),
-    "PKCS#12": ({"device.p12": p12()}, {}, ["device.p12 is PKCS#12"], "take it apart: openssl pkcs12 -in "),
+    "PKCS#12": (
+        {"device.p12": p12()},
+        {},
+        ["/device.p12: is PKCS#12, and nothing else in the folder can be used"],
+        "take it apart: openssl pkcs12 -in ",
+    ),
     "PKCS#12 and a CA": (
         {"device.p12": p12(), "ca.pem": made.pem(ROOT)},
         {},

@@ -35,7 +35,6 @@ SCHEMA = 1
 @click.option(
     "--at",
     "moment",
-    default="",
     metavar="DATE",
     help="When they should be valid: 2027-01-31, or 2027-01-31T12:00:00+02:00.  [default: now]",
 )
@@ -49,19 +48,20 @@ SCHEMA = 1
 @json_option
 @talk_options
 def check(
-    paths: tuple[Path, ...], moment: str, sdkconfig: Path | None, chip: str, module: str,
+    paths: tuple[Path, ...], moment: str | None, sdkconfig: Path | None, chip: str, module: str,
     partition_table_offset: int | None, parameter_offset: int | None,
 ) -> None:  # fmt: skip
     """Check the certificates and keys of a firmware, of files, or of folders.
 
     Each by itself as the firmware's TLS library would read it, key against certificate, certificate against
     the authority that the other side checks it with, validity, room. Files are taken together by their names
-    or by what belongs together. The exit status is 1 if there is an error.
+    or by what belongs together, those of a folder by themselves; the CA certificates of all arguments count
+    for each. The exit status is 1 if there is an error.
     """
     talk = current_output()
     if not paths:
         raise InputError("nothing to check", "give a firmware, files, or a folder")
-    now = parse_moment(moment) if moment else datetime.now(timezone.utc)
+    now = parse_moment(moment) if moment is not None else datetime.now(timezone.utc)
     given = read_sdkconfig(sdkconfig) if sdkconfig else None
     options = {
         "chip": chip_name(chip, module),
@@ -74,7 +74,7 @@ def check(
     else:
         from esp_at_tools.cli.pki_view import print_checked
 
-        print_checked(talk, checked, now, dated=bool(moment))
+        print_checked(talk, checked, now, dated=moment is not None)
     if any(each.finding.level == "error" for one in checked for each in one.findings):
         raise click.exceptions.Exit(CHECK_FAILED)
 
@@ -92,7 +92,7 @@ def parse_moment(text: str) -> datetime:
         return moment.astimezone(timezone.utc)
     except (ValueError, OverflowError):
         hint = "write 2027-01-31 or 2027-01-31T12:00:00+02:00"
-        raise InputError(f"--at {text}: is not a date", hint) from None
+        raise InputError(f"--at {text or repr(text)}: is not a date", hint) from None
 
 
 def _document(checked: Sequence[Checked], now: datetime) -> dict[str, Any]:

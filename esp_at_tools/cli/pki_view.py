@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -39,9 +40,10 @@ _STATES = {
 def print_checked(talk: Output, checked: Sequence[Checked], now: datetime, *, dated: bool) -> None:
     """Print what was checked and found; ``--quiet`` leaves errors and warnings, on stderr."""
     if talk.quiet:
-        for level, _, message, _ in (line for one in checked for line in _lines(one)):
-            if level != "info":
-                say(f"{level}: {message}", err=True)
+        for one in checked:
+            for level, _, message, hint, _ in _lines(one, _in_full(one)):
+                if level != "info":
+                    say(f"{level}: {message}" + (f" ({hint})" if hint else ""), err=True)
         return
     # Lines for other programs are as long as they must be.
     unlimited = "COLUMNS" not in os.environ and not is_terminal(sys.stdout)
@@ -56,17 +58,37 @@ def print_checked(talk: Output, checked: Sequence[Checked], now: datetime, *, da
     console.print(f"checked{at}: {', '.join(words) or 'no problem found'}")
 
 
-def _lines(one: Checked) -> Iterator[tuple[str, str, str, str]]:
-    """Yield level, id, message and hint of the findings; one line for all items of which the same is true."""
+def _in_full(one: Checked) -> Callable[[str], str]:
+    """Return what calls an item by its file, and anything else by the input that it is in."""
+    files = {item.name: str(item.path) for item in one.items if item.path}
+    several = {path for path, count in Counter(files.values()).items() if count > 1}
+
+    def called(about: str) -> str:
+        path = files.get(about)
+        if path is not None:
+            return f"{path}: {about}" if path in several else path
+        if one.kind == "folder":
+            inside = one.path / about
+            return str(inside) if inside.is_file() else f"{one.path}: {about}".removesuffix(": folder")
+        return about if one.kind == "files" else f"{one.path}: {about}"
+
+    return called
+
+
+def _lines(one: Checked, called: Callable[[str], str] = str) -> Iterator[tuple[str, str, str, str, int]]:
+    """Yield level, id, message and hint of the findings; one line for all items of which the same is true.
+
+    The last one says how many they are.
+    """
     together: dict[tuple[str, str, str, str], list[str]] = {}
     for each in one.findings:
         rest = each.finding.message.removeprefix(f"{each.about}: ")
-        about = "" if rest == each.finding.message else each.about
         key = (each.finding.level, each.finding.id, rest, each.finding.hint)
-        together.setdefault(key, []).append(about)
+        bare = rest == each.finding.message and called is str  # it says itself what it is about
+        together.setdefault(key, []).append("" if bare else called(each.about))
     for (level, id_, rest, hint), names in together.items():
-        about = ", ".join(name for name in names if name)
-        yield level, id_, f"{about}: {rest}" if about else rest, hint
+        about = listed([name for name in names if name])
+        yield level, id_, f"{about}: {rest}" if about else rest, hint, len(names)
 
 
 def _print_one(console: Console, one: Checked, *, verbose: bool) -> None:
@@ -82,9 +104,9 @@ def _print_one(console: Console, one: Checked, *, verbose: bool) -> None:
         console.print(Text(text, "dim"))
     plain = console.options.ascii_only or not console.is_terminal
     hidden = 0
-    for level, id_, message, hint in _lines(one):
+    for level, id_, message, hint, count in _lines(one):
         if level == "info" and not verbose:
-            hidden += 1
+            hidden += count
             continue
         sign = (_PLAIN_SIGNS if plain else _SIGNS)[level]
         line = Text().append(f"{sign} {level}: ", style=_COLOURS[level]).append(clean(message))

@@ -168,8 +168,12 @@ def _sort(folder: Path, files: Iterable[Sniffed]) -> _Sorted:
             group = found.authorities if kind_of(file) == "ca" else found.leaves
             group.append(file)
     if not (found.leaves or found.authorities or found.keys):
-        problems = [f"{_name(each.path, folder)} {each.reason}" for each in found.left_out if each.hint]
-        hints = list(dict.fromkeys(each.hint for each in found.left_out if each.hint))
+        helped = [each for each in found.left_out if each.hint]
+        if len(helped) == 1:
+            message = f"{helped[0].path}: {helped[0].reason}, and nothing else in the folder can be used"
+            raise InputError(message, helped[0].hint)
+        problems = [f"{_name(each.path, folder)} {each.reason}" for each in helped]
+        hints = list(dict.fromkeys(each.hint for each in helped))
         what = f": {listed(problems)}" if problems else ""
         hint = "; ".join(hints[:3]) or "give the folder of the certificates and keys, unpacked"
         raise InputError(f"{folder}: holds no certificate or key that can be used{what}", hint)

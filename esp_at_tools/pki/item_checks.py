@@ -102,13 +102,19 @@ def _dates_count(item: Item) -> bool:
 
 def _past(item: Item) -> Found:
     for which, certificate in titled(item):
-        if certificate.not_valid_after_utc < item.now:
+        since, until = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        if until < since:
+            yield (
+                f"{which}is valid at no time: it ends on {_day(until)}, before it begins on {_day(since)}",
+                "issue it again; was the issuer's clock wrong, or the number of days below 0?",
+            )
+        elif until < item.now:
             yield f"{which}expired on {_day(certificate.not_valid_after_utc)}", "give one that is valid"
 
 
 def _future(item: Item) -> Found:
     for which, certificate in titled(item):
-        if certificate.not_valid_before_utc > item.now:
+        if item.now < certificate.not_valid_before_utc <= certificate.not_valid_after_utc:
             since = _day(certificate.not_valid_before_utc)
             yield (
                 f"{which}is not valid before {since}",
@@ -133,7 +139,8 @@ def _dates_unchecked(item: Item) -> Found:
 
 def _expires_soon(item: Item) -> Found:
     for which, certificate in titled(item) if _dates_count(item) else ():
-        if item.now <= certificate.not_valid_after_utc < item.now + SOON:
+        since, until = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        if item.now <= until < item.now + SOON and since <= until:
             yield f"{which}expires on {_day(certificate.not_valid_after_utc)}", "renew it soon"
 
 

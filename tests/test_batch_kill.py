@@ -265,7 +265,7 @@ def test_a_full_disk_is_told_and_can_be_gone_on_from(cli, tmp_path, monkeypatch)
     monkeypatch.setattr(os, "write", full)
     done = cli(*args, "-o", tmp_path / "out")
     assert done.status == 2
-    assert "No space left" in done.err
+    assert f"error: {tmp_path}/out: an output cannot be written: No space left" in done.err
     assert "--resume" in done.err
     assert len(batches.manifest(tmp_path / "out")) == 64
     assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]

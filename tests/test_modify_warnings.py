@@ -134,3 +134,22 @@ def test_channels_that_are_asked_for_count_though_they_are_so_already(cli, tmp_p
     assert "channel 13 is past 11" in result.err
     assert not out.exists()
     assert warnings(cli(*C3, image, "--country-code", "US", "--output", out, "--json"))  # they are there
+
+
+def test_many_items_that_the_firmware_has_no_place_for_are_told_once(cli, tmp_path):
+    path = tmp_path / "legacy.bin"
+    path.write_bytes(builders.legacy_image())
+    root = made.pem(made.root(now=now()))
+    names = [f"{group}.{number}" for group in ("https_ca", "wss_ca") for number in "01"]
+    (tmp_path / "ca.pem").write_bytes(root)
+    lines = "".join(f"  {name}: ca.pem\n" for name in names)
+    (tmp_path / "p.yaml").write_text(f"pki:\n{lines}")
+    done = cli(*C3, path, "--profile", tmp_path / "p.yaml", "--output", tmp_path / "out.bin")
+    assert done.status == 2
+    assert done.err.count("--for mqtt") == done.err.count("cannot hold") == 1
+    assert f"{', '.join(names)}" in done.err
+    assert "(" not in done.err.splitlines()[-1]
+    two = ("--set", f"https_ca.0=@{tmp_path / 'ca.pem'}", "--set", f"wss_ca.1=@{tmp_path / 'ca.pem'}")
+    done = cli(*C3, path, *two, "--output", tmp_path / "out.bin")
+    assert done.err.count("cannot hold it: its tables list no partition") == 2
+    assert done.err.count("--for mqtt") == 1

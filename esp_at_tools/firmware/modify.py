@@ -87,9 +87,12 @@ class _Findings:
 
 
 def _joined(findings: list[tuple[str, str]]) -> tuple[str, str]:
-    """Return several objections as one: each on a line of its own, with its hint."""
+    """Return several objections as one: each on a line of its own, with its hint where that differs."""
     if len(findings) == 1:
         return findings[0]
+    hints = {hint for _, hint in findings}
+    if len(hints) == 1:
+        return "\n  ".join(dict.fromkeys(message for message, _ in findings)), hints.pop()
     lines = (f"{message} ({hint})" if hint else message for message, hint in findings)
     return "\n  ".join(dict.fromkeys(lines)), ""
 
@@ -200,11 +203,26 @@ def _check_nvs(path: Path, nvs: NvsPartition, findings: _Findings) -> None:
 
 
 def _check_held(firmware: Firmware, request: Request, findings: _Findings) -> None:
-    """Refuse what this firmware has no place for."""
+    """Refuse what this firmware has no place for; of several for which the same helps, tell once."""
+    alike: dict[str, list[tuple[str, InputError]]] = {}
     for name in request.names():
         error = None if name in request.unset else _cannot_hold(firmware, name)
         if error is not None:
-            findings.add("impossible", request.blamed(name, error.message), error.hint)
+            alike.setdefault(error.hint, []).append((name, error))
+    for hint, held in alike.items():
+        if len(held) < _MANY_HELD:
+            for name, error in held:
+                findings.add("impossible", request.blamed(name, error.message), hint)
+            continue
+        names = ", ".join(name for name, _ in held)
+        sources = {request.sources.get(name, name) for name, _ in held}
+        source = f" ({sources.pop()})" if len(sources) == 1 else ""
+        message = f"{names}{source}: this firmware's {firmware.layout.name} layout cannot hold these"
+        findings.add("impossible", message, hint)
+
+
+_MANY_HELD = 3
+"""As many names that the firmware has no place for, for the same reason, are told in one message."""
 
 
 def _cannot_hold(firmware: Firmware, name: str) -> InputError | None:

@@ -113,9 +113,9 @@ class LegacyLayout:
             hint = "give the whole image, or the release"
             raise cannot_hold(name, self.name, f"this is its partition {FACTORY_PARAM} alone", hint)
         if partition not in self._original:
-            hint = "leave it out; only a firmware with that partition can have it"
+            hint = "leave out what only a firmware with its partition can have"
             if name in PKI_ITEMS:
-                hint += " ('pki generate --for SET' makes sets one by one: --for mqtt)"
+                hint += "; 'pki generate --for SET' makes sets one by one, such as --for mqtt"
             raise cannot_hold(name, self.name, f"its tables list no partition {partition}", hint)
         if partition in self.damaged:
             error = self.damaged[partition]

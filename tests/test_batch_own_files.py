@@ -175,3 +175,28 @@ def test_a_path_with_backslashes(cli, folder):
     assert run(cli, folder).status == 1
     error = batches.manifest(folder / "out")[0]["error"]
     assert "keys\\0.crt: no such file (write / between the parts of the path)" in error
+
+
+@pytest.mark.parametrize(
+    ("column", "text", "profile"),
+    [
+        ("module_name", "n" * 200, ""),
+        ("cfg1", "1,32,0x12345678,0x01,1,1,02", ""),
+        ("name", "n" * 200, "settings: {module_name: '{name}'}\n"),
+    ],
+)
+def test_a_questionable_value_is_told_of_every_device(cli, folder, column, text, profile):
+    (folder / "p.yaml").write_text(profile or "settings: {uart_baudrate: 9600}\n")
+    value = f'"{text}"'
+    others = {"module_name": "x", "cfg1": f'"{batches.GATTS[1]}"', "name": "x"}
+    (folder / "devices.csv").write_text(
+        f"id,{column}\na,{others[column]}\nb,{value}\nc,{others[column]}\nd,{value}\n"
+    )
+    assert run(cli, folder, "--profile", folder / "p.yaml").status == 0
+    a, b, c, d = (line["warnings"] for line in batches.manifest(folder / "out"))
+    assert (a, c) == ("", "")
+    assert b == d != ""
+    (folder / "devices.csv").write_text(f"id,{column}\nb,{value}\n")
+    assert cli("batch", "-in", folder / "in.bin", "--devices", folder / "devices.csv", "-o", folder / "one",
+               "--profile", folder / "p.yaml").status == 0  # fmt: skip
+    assert [line["warnings"] for line in batches.manifest(folder / "one")] == [b]

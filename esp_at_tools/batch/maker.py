@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from esp_at_tools.batch.devices import is_name
 from esp_at_tools.batch.job import Job, Kind, flash_image
@@ -32,7 +32,7 @@ from esp_at_tools.settings.modern import PARTITION as MFG_NVS
 from esp_at_tools.settings.modern import ModernLayout
 from esp_at_tools.settings.names import BLE_DATA, FACTORY_PARAM, SETTINGS, gatt_row_index
 from esp_at_tools.settings.profile import Profile, ProfileTemplate
-from esp_at_tools.settings.rules import parse_value
+from esp_at_tools.settings.rules import RuleFinding, parse_value
 
 Chunks = list["bytes | memoryview"]
 
@@ -76,6 +76,17 @@ class _Own:
     pki: dict[str, bytes] = field(default_factory=dict)
 
 
+class _Verdict(NamedTuple):
+    """Whether nothing stands against some settings or GATT rows, and what is questionable about them."""
+
+    allowed: bool
+    warnings: tuple[RuleFinding, ...] = ()
+    texts: tuple[str, ...] = ()
+
+
+_SOUND = _Verdict(allowed=True)
+
+
 class Maker:
     """Makes the outputs of devices.
 
@@ -109,8 +120,10 @@ class Maker:
             self._quick &= "gatts" not in varying.root.entries
         self._fixed = fixed
         self._templates: dict[tuple[tuple[str, int], ...], NvsTemplate] = {}
-        self._settings_verdicts: dict[tuple[tuple[str, Value], ...], bool] = {}
-        self._gatt_verdicts: dict[tuple[tuple[str, str], ...], bool] = {}
+        self._settings_verdicts: dict[tuple[tuple[str, Value], ...], _Verdict] = {}
+        self._gatt_verdicts: dict[tuple[tuple[str, str], ...], _Verdict] = {}
+        self._questioned = False
+        """Whether anything was questionable about a row's own settings or GATT rows yet."""
 
     def make(self, row: Mapping[str, str], *, thorough: bool = False) -> Made:
         """Return the outputs of one device.
@@ -140,8 +153,15 @@ class Maker:
     def _warnings(
         self, row: Mapping[str, str], own: _Own, verdicts: Mapping[str, ItemVerdict]
     ) -> tuple[str, ...]:
-        """Return what is questionable about a row's own items, in the words of ``modify-bin``."""
+        """Return what is questionable about what is a row's own, in the words of ``modify-bin``."""
         found: list[str] = []
+        for finding in self._settings_verdict(own.settings).warnings if self._questioned else ():
+            name, text = finding.setting, finding.message
+            source = f"column {name}" if row.get(name) else str(self._job.profile)
+            text = Request(sources={name: source}).blamed(name, text)
+            found.append(f"{text} ({finding.hint})" if finding.hint else text)
+        if self._questioned and own.gatts:
+            found += self._gatts_verdict(own.gatts).texts
         for name, verdict in verdicts.items():
             if verdict.warnings and self._opened.pki.get(name) != own.pki[name]:
                 path = self._files.paths(row)[name]
@@ -248,33 +268,38 @@ class Maker:
             if verdict.refused:
                 return False
         return (
-            self._settings_allowed(own.settings)
-            and self._gatts_allowed(own.gatts)
+            self._settings_verdict(own.settings).allowed
+            and self._gatts_verdict(own.gatts).allowed
             and not self._judge.sets_refused(changed, {**current, **asked})
         )
 
-    def _settings_allowed(self, own: Mapping[str, Value]) -> bool:
+    def _settings_verdict(self, own: Mapping[str, Value]) -> _Verdict:
         key = tuple(own.items())
         verdict = self._settings_verdicts.get(key)
         if verdict is None:
             asked = {**self._fixed.settings, **own}
             findings = judge_settings(self._firmware, self._opened.settings, asked)
-            verdict = all(found.level == "warning" for found in findings)
+            mine = tuple(found for found in findings if found.level == "warning" and found.setting in own)
+            verdict = _Verdict(all(found.level == "warning" for found in findings), mine)
+            self._questioned |= bool(mine)
             _keep(self._settings_verdicts, key, verdict, _MAX_VERDICTS)
         return verdict
 
-    def _gatts_allowed(self, own: Mapping[str, str]) -> bool:
+    def _gatts_verdict(self, own: Mapping[str, str]) -> _Verdict:
         if not own and self._fixed.gatt_table is None:
-            return True
+            return _SOUND
         key = tuple(own.items())
         verdict = self._gatt_verdicts.get(key)
         if verdict is None:
-            request = Request(gatts=dict(own), gatt_table=self._fixed.gatt_table)
+            sources = {name: f"column {name}" for name in own}
+            request = Request(gatts=dict(own), gatt_table=self._fixed.gatt_table, sources=sources)
             try:
-                modify(self._copy(), request, now=self._job.now)
-                verdict = True
+                warnings = modify(self._copy(), request, now=self._job.now).warnings
+                mine = (text for text in warnings if any(source in text for source in sources.values()))
+                verdict = _Verdict(allowed=True, texts=tuple(mine))
+                self._questioned |= bool(verdict.texts)
             except EspAtError:
-                verdict = False
+                verdict = _Verdict(allowed=False)
             _keep(self._gatt_verdicts, key, verdict, _MAX_VERDICTS)
         return verdict
 

@@ -57,7 +57,10 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "ca.pem").write_bytes(builders.certificate(1, ca=True))
     (folder / "device.crt").write_bytes(builders.certificate(2))
     (folder / "device.key").write_bytes(builders.key_pem(2))
-    (folder / "devices.csv").write_text("id,uart_baudrate\ndev-1,115200\ndev-2,921600\n")
+    (folder / "keys").mkdir()
+    for number in (1, 2):
+        (folder / "keys" / f"{number}.crt").write_bytes(builders.certificate(number + 2))
+        (folder / "keys" / f"{number}.key").write_bytes(builders.key_pem(number + 2))
     (folder / "check.txt").write_text("send AT+GMR\nexpect OK\n")
     cloud = folder / "aws"
     cloud.mkdir()
@@ -74,6 +77,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     trees.idf.rename(folder / "esp-idf")
     if README.is_file():
         (folder / "product.yaml").write_text(fenced(README, "yaml")[0])
+        (folder / "devices.csv").write_text(fenced(README, "csv")[0])
     (folder / "bin").mkdir()
     script = folder / "bin" / "esp-at-tool"
     script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m esp_at_tools "$@"\n')
@@ -133,6 +137,7 @@ def test_the_chinese_readme_is_its_equal() -> None:
     assert len(commands(README)) > 40
     assert fenced(CHINESE, "sh") == fenced(README, "sh")
     assert fenced(CHINESE, "python") == fenced(README, "python")
+    assert fenced(CHINESE, "csv") == fenced(README, "csv")
     uncommented = [re.sub(r" *#.*", "", fenced(path, "yaml")[0]) for path in (README, CHINESE)]
     assert uncommented[0] == uncommented[1]
     titles = [len(re.findall(r"^#+ ", path.read_text("utf-8"), re.MULTILINE)) for path in (README, CHINESE)]

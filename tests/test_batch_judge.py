@@ -329,26 +329,3 @@ def test_sets():
     assert not judge.sets_refused(["mqtt_ca"], {**wrong, "mqtt_ca": builders.certificate(1, ca=True)})
     assert not judge.sets_refused(["client_cert.0"], {"client_cert.0": pair["client_cert.0"]})
     assert not judge.sets_refused(["client_cert.0"], {**pair, "client_key.0": b"damaged"})
-
-
-def test_a_signature_that_does_not_verify_is_told_of_every_device():
-    """As 'modify-bin' tells it; what is not plain to see goes through the checks."""
-    now = pki_maker.NOW
-    judge = PkiJudge(now)
-    root, leaf = pki_maker.root(), pki_maker.issue()
-    der = pki_maker.der(leaf)
-    bad = pki_maker.pem(x509.load_der_x509_certificate(der[:-1] + bytes([der[-1] ^ 1])))
-    for ca, certificate, told in (
-        (pki_maker.pem(root), pki_maker.pem(leaf), 0),
-        (pki_maker.pem(root), bad, 1),
-        (pki_maker.der(root), bad, 1),
-        (pki_maker.pem(pki_maker.root("else")), bad, 0),
-        (pki_maker.pem(root), b"damaged", 0),
-        (b"damaged", bad, 0),
-    ):
-        after = {"mqtt_ca": ca, "mqtt_cert": certificate, "mqtt_key": b"x"}
-        found = judge.signatures(["mqtt_cert"], after)
-        assert len(found) == told
-        assert all(text.startswith("mqtt: the certificate's signature does not verify") for text in found)
-        assert judge.signatures(["mqtt_key"], after) == []
-        assert judge.signatures(["client_cert.0"], after) == []

@@ -212,9 +212,7 @@ def test_the_same_is_told_everywhere(cli, tmp_path):
         "mqtt_ca.pem": made.pem(made.root(now=now)),
         "mqtt_cert.pem": made.pem(damaged(made.issue(now=now))),
         "mqtt_key.pem": made.key_pem(),
-        "sound.pem": made.pem(made.issue(now=now)),
-        "devices.csv": b"id,mqtt_ca,mqtt_cert,mqtt_key\nd1,mqtt_ca.pem,sound.pem,mqtt_key.pem\n"
-        b"d2,mqtt_ca.pem,mqtt_cert.pem,mqtt_key.pem\n",
+        "devices.csv": b"id,mqtt_ca,mqtt_cert,mqtt_key\nd1,mqtt_ca.pem,mqtt_cert.pem,mqtt_key.pem\n",
     }
     image = fill(tmp_path, files) / "image.bin"
     told = "the certificate's signature does not verify with the CA certificate of its issuer's name"

@@ -167,8 +167,6 @@ class Maker:
                 path = self._files.paths(row)[name]
                 of = f"column {name}" if name in row else f"{self._job.profile}: {name}"
                 found += (text.replace(SOURCE, f"{of} {path}") for text in verdict.warnings)
-        after = {**self._opened.pki, **self._fixed.pki, **own.pki}
-        found += self._judge.signatures(own.pki, after)
         return tuple(found)
 
     def _check_row(self, row: Mapping[str, str]) -> None:

@@ -17,7 +17,6 @@ from esp_at_tools.errors import FormatError
 from esp_at_tools.pki.item_checks import SOON
 from esp_at_tools.pki.items import RSASSA_PSS_OID
 from esp_at_tools.pki.names import PKI_ITEMS, PKI_SETS, PkiKind
-from esp_at_tools.pki.signatures import signed_by
 from esp_at_tools.pki.tls_support import OFFICIAL, TlsSupport
 
 PROVEN = frozenset(
@@ -83,7 +82,6 @@ class PkiJudge:
         self._now = now
         self._tls = tls
         self._known: dict[tuple[str, bytes], ItemVerdict] = {}
-        self._authorities: dict[bytes, Any] = {}
         self.quick_items = _deciding(checks.CHECKS) <= PROVEN and _accepts_the_usual(tls)
         self.quick_sets = _deciding(set_checks.SET_CHECKS) <= PROVEN_OF_SETS
 
@@ -120,45 +118,6 @@ class PkiJudge:
             if self._set_refused({kind: after.get(name) for kind, name in names.items()}):
                 return True
         return False
-
-    def signatures(self, changed: Iterable[str], after: Mapping[str, bytes]) -> list[str]:
-        """Return what is questionable about the signatures of certificates, in the words of ``modify-bin``.
-
-        Args:
-            changed: names of the items that change.
-            after: all items as they will be.
-        """
-        from esp_at_tools.pki.checks import check_set
-        from esp_at_tools.pki.set_checks import BAD_SIGNATURE
-
-        found: list[str] = []
-        items = [PKI_ITEMS[name] for name in changed if name in PKI_ITEMS]
-        for role in dict.fromkeys(item.role for item in items if item.kind != "private_key"):
-            authority = after.get(PKI_SETS[role]["ca"])
-            certificate = after.get(PKI_SETS[role]["certificate"])
-            if authority and certificate and not self._sound(authority, certificate):
-                told = check_set(authority, certificate, None, name=role)
-                found += [f"{each.message} ({each.hint})" for each in told if each.id == BAD_SIGNATURE]
-        return found
-
-    def _sound(self, authority: bytes, certificate: bytes) -> bool:
-        """Tell whether it is plain to see that an authority signed a certificate, or is not meant."""
-        if authority not in self._authorities:
-            self._authorities = {authority: self._loaded(authority)}
-        issuer, first = self._authorities[authority], self._loaded(certificate)
-        if issuer is None or first is None:
-            return False
-        try:
-            return bool(first.issuer != issuer.subject) or signed_by(first, issuer)
-        except ValueError:  # a name that the library cannot read
-            return False
-
-    def _loaded(self, data: bytes) -> Any:
-        der = _plain_der(data, _FRAMES["certificate"])
-        try:
-            return self._library.load_certificate(der) if der is not None else None
-        except ValueError:
-            return None
 
     @staticmethod
     def _set_refused(parts: Mapping[str, bytes | None]) -> bool:

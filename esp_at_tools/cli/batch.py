@@ -97,6 +97,9 @@ def command(ctx: click.Context, /, **values: Any) -> None:
     A column mac is checked; one whose name begins with _ or # is ignored. A row that is wrong fails alone,
     is named in manifest.csv, and makes the exit status 1.
 
+    Whether its issuer signed a certificate is looked at for the first device alone: 'pki check' does that
+    for whole folders.
+
     The outputs hold private keys: they are for their owner only.
     """
     if ctx.invoked_subcommand is not None:

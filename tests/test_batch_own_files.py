@@ -62,12 +62,27 @@ def test_a_corrected_list_hides_no_changed_file(cli, folder):
     assert run(cli, folder).status == 1
     batches.write_list(folder / "devices.csv", rows_of(range(5)))
     (folder / "keys/1.key").unlink()
+    (folder / "keys/1.key").mkdir()
     done = run(cli, folder, "--resume")
     assert done.status == 2
     assert "row 2, dev-00001: has its output, and one of its files" in done.err
-    assert "cannot be read any more: No such file" in done.err
+    assert "cannot be read any more: Is a directory" in done.err
+    (folder / "keys/1.key").rmdir()
     (folder / "keys/1.key").write_bytes(builders.key_pem(1))
     assert run(cli, folder, "--resume").status == 0
+
+
+def test_keys_need_not_stay_on_disk_once_their_outputs_are_made(cli, folder):
+    rows = rows_of(range(5))
+    rows[4]["client_key.0"] = "keys/later.key"
+    batches.write_list(folder / "devices.csv", rows)
+    assert run(cli, folder).status == 1
+    for number in (0, 1, 2, 3):
+        (folder / f"keys/{number}.key").unlink()
+    (folder / "keys/later.key").write_bytes((folder / "keys/4.key").read_bytes())
+    done = run(cli, folder, "--resume", "--json")
+    assert done.status == 0, done.err
+    assert (json.loads(done.out)["written"], json.loads(done.out)["kept"]) == (1, 4)
 
 
 def test_files_that_a_profile_names_by_a_column_are_the_rows_own(cli, folder):

@@ -11,6 +11,7 @@ import pki_maker as made
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pki_folders import NOW, checked, fill
 
 from esp_at_tools.cli.pki_check import parse_moment
 from esp_at_tools.errors import InputError
@@ -18,22 +19,7 @@ from esp_at_tools.firmware.firmware import Firmware
 from esp_at_tools.formats.pki_list import PkiList
 from esp_at_tools.pki.grouping import group_files, group_folder
 
-NOW = "2026-06-01"
 LEAF, KEY, ROOT = made.pem(made.issue()), made.key_pem(), made.pem(made.root())
-
-
-def fill(folder: Path, files: dict[str, bytes]) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, data in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(data)
-    return folder
-
-
-def checked(cli, *words: object, status: int = 0) -> dict:
-    done = cli("pki", "check", *words, "--at", NOW, "--json")
-    assert done.status == status, done.err
-    return json.loads(done.out)
 
 
 def ids(document: dict) -> list[tuple[str, str]]:

@@ -12,11 +12,10 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
+from pki_folders import NOW, checked, fill
 
 from esp_at_tools.pki.collection import CollectedItem, chains, check_collection
 from esp_at_tools.pki.signatures import signed_by
-
-NOW = "2026-06-01"
 
 
 def skid(own: str) -> tuple[x509.ExtensionType, bool]:
@@ -31,19 +30,6 @@ def damaged(certificate: x509.Certificate) -> x509.Certificate:
     """The same with another bit in its signature."""
     data = made.der(certificate)
     return x509.load_der_x509_certificate(data[:-1] + bytes([data[-1] ^ 1]))
-
-
-def fill(folder: Path, files: dict[str, bytes]) -> Path:
-    for name, data in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(data)
-    return folder
-
-
-def checked(cli, *words: object, status: int = 0) -> dict:
-    done = cli("pki", "check", *words, "--at", NOW, "--json")
-    assert done.status == status, done.err
-    return json.loads(done.out)
 
 
 def verifies(folder: Path, certificate: str, *authorities: str, chain: str = "") -> bool:

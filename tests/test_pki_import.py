@@ -12,6 +12,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, pkcs12
 from cryptography.x509.oid import NameOID
+from pki_folders import fill
 
 from esp_at_tools.errors import InputError
 from esp_at_tools.pki.importing import import_folder
@@ -172,13 +173,6 @@ FOLDERS = {
         ("private.key", "key.pem", "cert.pem"),
     ),
 }
-
-
-def fill(folder: Path, files: dict[str, bytes]) -> Path:
-    for name, data in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(data)
-    return folder
 
 
 @pytest.mark.parametrize("case", FOLDERS)

@@ -221,9 +221,14 @@ class _Run:
         self._ids, self._macs = self._nobody()
 
     def _check_files(self, old: Entry, row: Row, own: OwnFiles) -> None:
-        """Refuse files that are others than those that an output was made of."""
+        """Refuse files that are others than those that an output was made of.
+
+        A file that is gone is no reason: keys need not stay on disk once their outputs are made.
+        """
         try:
             why = "" if own.digest(row.values) == old.files_digest else "has changed since"
+        except FileNotFoundError:
+            return
         except OSError as error:
             why = f"cannot be read any more: {error.strerror}"
         except ValueError:

@@ -291,7 +291,7 @@ def _way_out(proof: Proof, *, allow_failed: bool) -> str:
     hints = []
     if proof.failed and not allow_failed:
         hints.append(
-            f"{_without(proof)}: correct their lines and go on with 'batch --resume'; or --allow-failed"
+            f"{_without(proof)}: correct the list and go on with 'batch --resume'; or --allow-failed"
         )
     if proof.missing_shards:
         number, count = proof.missing_shards[0]

@@ -16,9 +16,6 @@ from esp_at_tools.files import read_file
 _MAX_PATCH = 16 << 20
 _HUNK = re.compile(r"@@ -(\d{1,9})(?:,(\d{1,9}))? \+(\d{1,9})(?:,(\d{1,9}))? @@")
 _NULL = "/dev/null"
-_GITLINK = re.compile(
-    r"(?:new file mode|deleted file mode|old mode|index \S+) 160000$|[-+]Subproject commit "
-)
 _ESCAPES = {"n": "\n", "t": "\t", '"': '"', "\\": "\\"}
 _ESCAPE = re.compile(r'\\([0-7]{3}|[nt"\\])')
 
@@ -49,14 +46,12 @@ class TouchedFile:
             patch that git wrote, else to the folder where it is applied.
         new: its path after it, ``""`` for a file that is deleted.
         by_git: whether ``git diff`` wrote it.
-        is_submodule: it stands for a submodule's commit, not for a file.
         hunks: its hunks.
     """
 
     old: str = ""
     new: str = ""
     by_git: bool = False
-    is_submodule: bool = False
     hunks: list[Hunk] = field(default_factory=list)
 
     @property
@@ -89,8 +84,6 @@ def _files(text: str) -> list[TouchedFile]:
     for line in text.split("\n"):
         if left[0] > 0 or left[1] > 0:
             _count(line, left)
-            if found and _GITLINK.match(line):
-                found[-1].is_submodule = True
             continue
         if line.startswith("diff --git "):
             found.append(_from_heading(line))
@@ -129,8 +122,6 @@ def _take_name(line: str, found: list[TouchedFile]) -> None:
         found[-1].old = ""
     elif line.startswith("deleted file mode "):
         found[-1].new = ""
-    if _GITLINK.match(line):
-        found[-1].is_submodule = True
 
 
 def _from_heading(line: str) -> TouchedFile:

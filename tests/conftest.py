@@ -17,6 +17,8 @@ import pytest
 if TYPE_CHECKING:
     from idf_standin import StandIn
 
+    from esp_at_tools.firmware.firmware import Firmware
+
 # Random inputs take their time on a busy machine; in continuous integration they are the same every time.
 hypothesis.settings.register_profile(
     "project",
@@ -142,3 +144,19 @@ def checkout(
     shutil.copytree(installed[1], folder, symlinks=True)
     monkeypatch.chdir(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def opened_firmware(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Firmware]:
+    """A firmware of each layout, which no test changes."""
+    import migrations
+
+    return migrations.open_all(tmp_path_factory.mktemp("migrate"))
+
+
+@pytest.fixture
+def take(opened_firmware: dict[str, Firmware]) -> Callable[..., Firmware]:
+    """Gives copies of them, changed as a test wants."""
+    import migrations
+
+    return migrations.taker(opened_firmware)

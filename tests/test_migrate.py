@@ -4,21 +4,11 @@ from __future__ import annotations
 
 import builders
 import pytest
-from migrations import ROW, TABLE, names, of, open_all, taker
+from migrations import ROW, TABLE, names, of
 
 from esp_at_tools.errors import InputError
 from esp_at_tools.firmware.firmware import Firmware
 from esp_at_tools.firmware.migrate import GATT_TABLE, migrate
-
-
-@pytest.fixture(scope="module")
-def opened(tmp_path_factory):
-    return open_all(tmp_path_factory.mktemp("migrate"))
-
-
-@pytest.fixture
-def take(opened):
-    return taker(opened)
 
 
 def test_what_the_user_changed_is_carried_and_identity_stays(take):

@@ -6,22 +6,12 @@ import itertools
 
 import builders
 import pytest
-from migrations import ROW, TABLE, names, of, open_all, taker
+from migrations import ROW, TABLE, names, of
 
 from esp_at_tools.catalog.default_gatts import default_gatt_rows
 from esp_at_tools.firmware.firmware import Firmware, PkiDigest
 from esp_at_tools.firmware.migrate import GATT_TABLE, migrate
 from esp_at_tools.formats.partition_table import Partition, PartitionTable
-
-
-@pytest.fixture(scope="module")
-def opened(tmp_path_factory):
-    return open_all(tmp_path_factory.mktemp("migrate"))
-
-
-@pytest.fixture
-def take(opened):
-    return taker(opened)
 
 
 def test_items_are_carried_and_absent_ones_stay(take):

@@ -10,7 +10,7 @@ import nvs_images as nvs
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from migrations import TABLE, names, open_all, reopened, taker
+from migrations import TABLE, names, reopened
 
 from esp_at_tools.catalog.default_gatts import default_gatt_rows
 from esp_at_tools.errors import InputError, RiskyValueError
@@ -19,16 +19,6 @@ from esp_at_tools.firmware.firmware import Firmware, PkiDigest
 from esp_at_tools.firmware.migrate import GATT_TABLE, migrate
 from esp_at_tools.pki.names import PKI_ITEMS
 from esp_at_tools.settings.names import PIN_SETTINGS
-
-
-@pytest.fixture(scope="module")
-def opened(tmp_path_factory):
-    return open_all(tmp_path_factory.mktemp("migrate"))
-
-
-@pytest.fixture
-def take(opened):
-    return taker(opened)
 
 
 def worn(*, damaged: bool = False) -> bytes:
@@ -139,8 +129,8 @@ def filled(firmware: Firmware, wanted) -> Firmware:
     after=contents(),
     keep=st.sets(st.sampled_from(["uart_baudrate", "country_code", "mqtt_ca", "wpa2_ca", GATT_TABLE])),
 )
-def test_the_report_tells_exactly_what_out_holds(opened, layouts, before, after, keep):
-    old, new = filled(opened[layouts[0]], before), filled(opened[layouts[1]], after)
+def test_the_report_tells_exactly_what_out_holds(opened_firmware, layouts, before, after, keep):
+    old, new = filled(opened_firmware[layouts[0]], before), filled(opened_firmware[layouts[1]], after)
     had = (new.settings(), new.pki(), list(new.gatts().values()))
     result = migrate(old, new, keep=keep, force=True)
     told = {each.name: each.value for each in result.carried}
